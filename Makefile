@@ -1,0 +1,50 @@
+# Everything runs from .venv, which `make` builds when it is missing. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+DEMO := output/demo
+DEMO_CONFIG := configs/Mini-InstanceSegmentation/demo_mask_rcnn_R_18_FPN_iif.yaml
+# Another Detectron2 than the registry's rebuild: a pip requirement, such as a local path.
+DETECTRON2 ?=
+SAL_DETECTRON2 := sal-detectron2==0.7.2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+demo: $(READY)  ## train Mask R-CNN with IIF on mini_lvis, evaluate it, draw what it finds
+	$(PY) -W ignore train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO)
+	$(PY) -W ignore -m iif_d2 demo --config-file $(DEMO_CONFIG) --dataset mini_lvis_val --most 6 \
+	  --output $(DEMO)/pictures MODEL.WEIGHTS $(DEMO)/model_final.pth
+	@$(PY) -W ignore -m iif_d2 summary $(DEMO)
+
+test: $(READY)  ## all tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+clean:  ## remove what make and the runs made
+	rm -rf $(VENV) output build .pytest_cache .hypothesis .ruff_cache *.egg-info
+
+# With a Detectron2 in $(PYTHON) already, its packages are used as they are; else the pinned set.
+$(READY): requirements.txt setup.cfg
+	@if [ -z "$(DETECTRON2)" ] && $(PYTHON) -c "import detectron2, torchvision" 2>/dev/null; then \
+	  echo "using the Detectron2 that $(PYTHON) has"; \
+	  $(PYTHON) -m venv --system-site-packages $(VENV) && $(PIP) install -q -e ".[test]"; \
+	else \
+	  ($(PYTHON) -m venv $(VENV) || \
+	    ($(PYTHON) -m pip install -q --target build/virtualenv virtualenv && \
+	     PYTHONPATH=build/virtualenv $(PYTHON) -m virtualenv -q $(VENV))) && \
+	  echo "installing torch and the rest: a minute or more, 6 GB" && \
+	  $(PIP) install -q -r requirements.txt && \
+	  $(PIP) install -q --no-deps lvis==0.5.3 && \
+	  if [ -n "$(DETECTRON2)" ]; then $(PIP) install -q --no-build-isolation "$(DETECTRON2)"; \
+	  else $(PIP) install -q --no-deps --only-binary=:all: --python-version 3.10 \
+	    --implementation cp --platform linux_x86_64 \
+	    --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	    $(SAL_DETECTRON2); fi && \
+	  $(PIP) install -q --no-deps -e .; \
+	fi
+	@touch $@

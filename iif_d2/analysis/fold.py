@@ -1,0 +1,39 @@
+"""`python -m iif_d2 fold`: a trained model for plain Detectron2, without this package."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ..checkpoint import fold_checkpoint, plain_config
+from ..config import config_path, load_config
+from ..errors import ConfigError
+from ..files import write_atomically
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-file", required=True, help="the config it was trained with")
+    parser.add_argument("--output", required=True, help="the .pth; a .yaml is written beside it")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="MODEL.WEIGHTS FILE and other KEY VALUE overrides"
+    )
+
+
+def run(args: argparse.Namespace) -> str:
+    """Write the folded checkpoint and its config; says where, and which keys matter."""
+    cfg = load_config(args.config_file, args.opts)
+    if not cfg.MODEL.WEIGHTS:
+        raise ConfigError("no trained weights: set MODEL.WEIGHTS")
+    yaml = os.path.splitext(args.output)[0] + ".yaml"
+    if os.path.exists(yaml) and os.path.samefile(yaml, config_path(args.config_file)):
+        raise ConfigError(f"{yaml} is the config to read; give --output another name")
+    checkpoint = fold_checkpoint(cfg.MODEL.WEIGHTS, args.output, cfg)
+    write_atomically(yaml, plain_config(cfg, checkpoint, args.output).dump())
+    folded = checkpoint["folded"]
+    return "\n".join(
+        [
+            f"{args.output}: {cfg.MODEL.WEIGHTS} with {folded['method']} folded in",
+            f"{yaml}: the config that plain Detectron2 loads it with; what it must have:",
+            *(f"  {key} {value}" for key, value in folded["config"].items()),
+        ]
+    )

@@ -1,0 +1,23 @@
+"""Data sets: registration, the metadata hooks that count classes, loading, and the embedded set."""
+
+import detectron2.data.datasets  # noqa: F401  registers LVIS and COCO
+
+from .builtin import datasets_root, register_builtin
+from .frequency_source import config_frequency
+from .instances import load_instances
+from .mapper import LongTailDatasetMapper
+from .mini_lvis import make_mini_lvis
+from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
+
+__all__ = [
+    "LongTailDatasetMapper",
+    "LongTailMetadata",
+    "attach_class_frequency",
+    "config_frequency",
+    "datasets_root",
+    "load_instances",
+    "make_mini_lvis",
+    "register_long_tail_instances",
+]
+
+register_builtin()

@@ -1,0 +1,38 @@
+"""Detectron2's dataset mapper, with errors that say which image and which file."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from detectron2.data import DatasetMapper
+from detectron2.data.detection_utils import SizeMismatchError
+
+from ..errors import DataError
+
+
+class LongTailDatasetMapper(DatasetMapper):
+    """Reads, augments and formats one image as `DatasetMapper` does.
+
+    Raises:
+        DataError: the image is missing, broken or of another size than its annotation says, or its
+            masks are of a kind that INPUT.MASK_FORMAT does not take.
+    """
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> Optional[dict[str, Any]]:
+        where = f"image {dataset_dict.get('file_name')} (id {dataset_dict.get('image_id')})"
+        if self.is_train and self.use_instance_mask and self.instance_mask_format == "polygon":
+            if any(isinstance(a.get("segmentation"), dict) for a in dataset_dict["annotations"]):
+                raise DataError(
+                    f"{where} has run-length masks, which INPUT.MASK_FORMAT polygon cannot take; "
+                    f"set INPUT.MASK_FORMAT bitmask"
+                )
+        try:
+            return super().__call__(dataset_dict)
+        except FileNotFoundError:
+            raise DataError(
+                f"{where} does not exist; check the image root and $DETECTRON2_DATASETS"
+            ) from None
+        except SizeMismatchError as error:
+            raise DataError(f"{where}: {error}; correct its width and height") from None
+        except (OSError, SyntaxError) as error:  # what Pillow raises for a broken file
+            raise DataError(f"{where} cannot be read: {error}; copy it again") from None

@@ -1,0 +1,109 @@
+"""Metadata hooks: a registered data set knows its class frequencies, counted when first used."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any, Optional
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
+
+from ..annotations import decode_json
+from ..errors import ConfigError
+from ..frequency import ClassFrequency, count_class_frequency
+from ..schema import Category, CategoryFile
+from .instances import load_instances
+
+
+class LongTailMetadata(Metadata):
+    """Detectron2's metadata, where what a json can tell is read from it when first asked for.
+
+    `class_frequency` is a `ClassFrequency`; `class_image_count` is Detectron2's format for FedLoss.
+    """
+
+    def __getattr__(self, key: str) -> Any:
+        read = _ON_FIRST_USE.get(key)
+        if read is None or (value := read(self)) is None:
+            return super().__getattr__(key)
+        setattr(self, key, value)
+        return value
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in _ON_FIRST_USE and key not in self.__dict__:
+            self.__dict__[key] = value  # Detectron2 would read the old value first, and so count
+        else:
+            super().__setattr__(key, value)
+
+
+def register_long_tail_instances(
+    name: str, json_file: str, image_root: str, metadata: Optional[dict] = None
+) -> None:
+    """Register an LVIS or COCO json with Detectron2, for training and for evaluation as LVIS does.
+
+    Nothing is read now. Registering the same thing again under the same name does nothing.
+
+    Args:
+        name: what DATASETS.TRAIN and DATASETS.TEST call it.
+        json_file: annotations in LVIS or COCO format.
+        image_root: the folder that the json's image paths start from.
+        metadata: further keys for Detectron2's MetadataCatalog.
+
+    Raises:
+        ConfigError: the name is taken by other data.
+    """
+    paths = {"json_file": str(json_file), "image_root": str(image_root)}
+    if name in DatasetCatalog:
+        known = MetadataCatalog.get(name)
+        if all(getattr(known, key, None) == value for key, value in paths.items()):
+            return
+        raise ConfigError(f"a data set {name!r} is registered already; choose another name")
+    DatasetCatalog.register(name, functools.partial(load_instances, *paths.values()))
+    MetadataCatalog.get(name).set(**paths, evaluator_type="lvis", **(metadata or {}))
+    attach_class_frequency(name)
+
+
+def attach_class_frequency(name: str) -> None:
+    """Give anybody's registered data set its lazy `class_frequency` and `class_image_count`."""
+    metadata = MetadataCatalog.get(name)
+    if type(metadata) is Metadata:
+        # In place, since others may hold on to the object.
+        object.__setattr__(metadata, "__class__", LongTailMetadata)
+
+
+def _class_frequency(metadata: Metadata) -> ClassFrequency:
+    return count_class_frequency(metadata.name)
+
+
+def _class_image_count(metadata: Metadata) -> list[dict[str, int]]:
+    frequency = metadata.class_frequency
+    ids = metadata.get("thing_dataset_id_to_contiguous_id") or range(1, len(frequency) + 1)
+    counts = frequency.image_count.tolist()
+    return [{"id": id_, "image_count": count} for id_, count in zip(ids, counts)]
+
+
+def _thing_classes(metadata: Metadata) -> Optional[list[str]]:
+    categories = _categories(metadata)
+    return categories and [category.name for category in categories]
+
+
+def _contiguous_ids(metadata: Metadata) -> Optional[dict[int, int]]:
+    categories = _categories(metadata)
+    return categories and {category.id: index for index, category in enumerate(categories)}
+
+
+def _categories(metadata: Metadata) -> Optional[list[Category]]:
+    """The json's classes in contiguous order; None where there is no json to ask."""
+    json_file = metadata.get("json_file")
+    if not json_file or not os.path.isfile(json_file):
+        return None
+    content = decode_json(json_file, CategoryFile, "an LVIS or COCO annotation file")
+    return sorted(content.categories, key=lambda category: category.id)
+
+
+_ON_FIRST_USE = {
+    "class_frequency": _class_frequency,
+    "class_image_count": _class_image_count,
+    "thing_classes": _thing_classes,
+    "thing_dataset_id_to_contiguous_id": _contiguous_ids,
+}

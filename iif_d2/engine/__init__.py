@@ -1,0 +1,7 @@
+"""What `train_net.py` stands on."""
+
+from .launch import launch
+from .setup import setup
+from .trainer import LongTailTrainer
+
+__all__ = ["LongTailTrainer", "launch", "setup"]

@@ -1,0 +1,75 @@
+"""Starting one process or many, by Detectron2's launcher or torchrun; errors as sentences."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from argparse import Namespace
+from typing import Any, Callable
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from detectron2.engine import launch as detectron2_launch
+from detectron2.utils import comm
+
+from ..errors import IIFError
+
+logger = logging.getLogger(__name__)
+
+EXIT_BAD_INPUT = 2
+
+
+def launch(main: Callable[[Namespace], Any], args: Namespace) -> None:
+    """Run `main(args)` in as many processes as the command line, or torchrun, asks for.
+
+    Without a GPU the processes talk over gloo, and --num-gpus counts processes. An `IIFError` ends
+    the run with its message and exit code 2.
+    """
+    if "LOCAL_RANK" in os.environ and "MASTER_ADDR" in os.environ:
+        _run_under_torchrun(main, args)
+        return
+    try:
+        detectron2_launch(
+            _run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, args),
+        )
+    except mp.ProcessExitedException as error:
+        # The process has said what was wrong; the parent's traceback would bury it.
+        sys.exit(error.exit_code if error.exit_code and error.exit_code > 0 else 1)
+
+
+def _run_under_torchrun(main: Callable[[Namespace], Any], args: Namespace) -> None:
+    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    comm.create_local_process_group(local_size)
+    try:
+        _run(main, args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _run(main: Callable[[Namespace], Any], args: Namespace) -> None:
+    _share_cores()
+    try:
+        main(args)
+    except IIFError as error:
+        logger.error("%s", error)  # into log.txt
+        # From a data-loader worker the message comes with that process's traceback in front.
+        print(f"error: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def _share_cores() -> None:
+    """Processes on one machine would otherwise each start a thread for every core."""
+    local_size = comm.get_local_size()
+    if local_size > 1 and not torch.cuda.is_available():
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))

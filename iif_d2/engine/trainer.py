@@ -1,0 +1,147 @@
+"""The trainer: Detectron2's, with this package's data, evaluator, checkpoints and optimiser."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Any, Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetCatalog,
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
+from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.solver.build import (
+    build_optimizer,
+    get_default_optimizer_params,
+    maybe_add_gradient_clipping,
+)
+from detectron2.utils import comm
+from torch import nn
+
+from ..checkpoint import LongTailCheckpointer, settle_frequencies
+from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequency
+from ..errors import ConfigError, IIFError, UnknownNameError
+from ..evaluation import LongTailEvaluator
+from ..evaluation.results import save_results
+
+OPTIMIZERS = ("SGD", "ADAMW")
+
+
+class LongTailTrainer(DefaultTrainer):
+    """`DefaultTrainer` for long-tailed detection, on GPUs or CPU, one process or many."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        TrainerBase.__init__(self)  # DefaultTrainer's wraps the model in a way that CPU refuses
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        on_cpu = cfg.MODEL.DEVICE == "cpu"
+        model = create_ddp_model(
+            model, broadcast_buffers=False, **({"device_ids": None} if on_cpu else {})
+        )
+        trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._trainer = trainer(model, data_loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = LongTailCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As `DefaultTrainer`'s; resuming refuses a checkpoint that does not fit.
+
+        Raises:
+            CheckpointError: see `LongTailCheckpointer.load`.
+        """
+        resuming = resume and self.checkpointer.has_checkpoint()
+        self.checkpointer.strict_shapes = resuming
+        super().resume_or_load(resume)
+        checkpoint = self.checkpointer.get_checkpoint_file() if resuming else self.cfg.MODEL.WEIGHTS
+        settle_frequencies(self.model, training=True, checkpoint=checkpoint)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """SGD as Detectron2 builds it, or AdamW with the same groups and clipping.
+
+        Raises:
+            UnknownNameError: SOLVER.OPTIMIZER is neither.
+        """
+        if cfg.SOLVER.OPTIMIZER not in OPTIMIZERS:
+            raise UnknownNameError.of("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, OPTIMIZERS)
+        if cfg.SOLVER.OPTIMIZER == "SGD":
+            return build_optimizer(cfg, model)
+        params = get_default_optimizer_params(
+            model,
+            base_lr=cfg.SOLVER.BASE_LR,
+            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        )
+        adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+        settings = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
+        try:
+            return adamw(params, fused=True, **settings)
+        except RuntimeError:  # an older torch has it on GPUs only
+            return adamw(params, **settings)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        if not cfg.DATASETS.TRAIN:
+            raise ConfigError("nothing to train on: set DATASETS.TRAIN")
+        _check_datasets(cfg, cfg.DATASETS.TRAIN)
+        for name in cfg.DATASETS.TRAIN:
+            attach_class_frequency(name)
+        return build_detection_train_loader(cfg, mapper=LongTailDatasetMapper(cfg, True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        _check_datasets(cfg, [dataset_name])
+        return build_detection_test_loader(
+            cfg, dataset_name, mapper=LongTailDatasetMapper(cfg, False)
+        )
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        try:
+            frequency = config_frequency(cfg).resolve()
+        except IIFError:
+            frequency = None  # evaluation needs no training data; the json's own groups are left
+        return LongTailEvaluator(
+            dataset_name,
+            output_dir=os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name),
+            frequency=frequency,
+        )
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict:
+        """As `DefaultTrainer.test`; also writes OUTPUT_DIR/inference/results.json."""
+        results = super().test(cfg, model, evaluators)
+        if comm.is_main_process() and cfg.DATASETS.TEST:
+            by_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
+            save_results(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), by_dataset)
+        return results
+
+
+def _check_datasets(cfg: CfgNode, names: Sequence[str]) -> None:
+    """Raise `ConfigError` unless the data sets are there and have the model's number of classes."""
+    for name in names:
+        if name not in DatasetCatalog:
+            raise ConfigError(
+                f"DATASETS names {name!r}, which is not registered; call "
+                f"iif_d2.register_long_tail_instances first, or check the name"
+            )
+        classes = MetadataCatalog.get(name).get("thing_classes")
+        if classes is not None and len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+            raise ConfigError(
+                f"MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, but data set "
+                f"{name} has {len(classes)} classes; set it to {len(classes)}"
+            )

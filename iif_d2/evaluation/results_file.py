@@ -1,0 +1,108 @@
+"""The LVIS server's results json, written while detections come; all ranks' in one file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager, nullcontext
+from typing import BinaryIO, Iterator
+
+import msgspec
+from detectron2.utils import comm
+
+from ..errors import DataError
+from .detections import Detections
+from .ground_truth import GroundTruth
+
+_CHUNK = 16 << 20  # bytes a rank sends at a time, which bounds the main rank's memory
+
+
+class ResultsFile:
+    """Every detection of every image, as Detectron2's evaluators write them.
+
+    Each rank keeps its own in an unnamed file, so that memory stays flat and a run that ends early
+    leaves nothing behind.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: str, truth: GroundTruth) -> None:
+        self._truth = truth
+        try:
+            os.makedirs(folder, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=folder)
+        except OSError as error:
+            raise DataError(f"{folder} cannot be written: {error.strerror}") from None
+
+    def add(self, index: int, detections: Detections) -> None:
+        """Keep one image's detections, which have their masks encoded."""
+        if not len(detections):
+            return
+        image_id = self._truth.image_id(index)
+        records = []
+        for place, label in enumerate(detections.classes.tolist()):
+            record = {
+                "image_id": image_id,
+                "category_id": self._truth.categories[label].id,
+                "bbox": detections.boxes[place].tolist(),
+                "score": float(detections.scores[place]),
+            }
+            if detections.masks is not None:
+                record["segmentation"] = _as_text(detections.masks[place])
+            records.append(record)
+        # One line an image: its place, then the records without the list's brackets.
+        self._file.write(b"%d %b\n" % (index, msgspec.json.encode(records)[1:-1]))
+
+    def write(self, path: str) -> None:
+        """Gather all ranks' lines into one json list at `path`, whole or not at all.
+
+        Every rank has to call this; the main rank writes. An image that several ranks processed is
+        there once.
+        """
+        written: set[bytes] = set()
+        with _replacing(path) if comm.is_main_process() else nullcontext() as output:
+            for lines in self._gathered():
+                for line in lines:
+                    image, records = line.split(b" ", 1)
+                    if image not in written:
+                        output.write(b",\n" if written else b"[")
+                        output.write(records)
+                        written.add(image)
+            if output is not None:
+                output.write(b"]" if written else b"[]")
+
+    def _gathered(self) -> Iterator[list[bytes]]:
+        """All ranks' lines, some megabytes at a time; ranks other than the main one get none."""
+        size = self._file.tell()
+        self._file.seek(0)
+        rounds = -(-max(comm.all_gather(size)) // _CHUNK)
+        # Of each rank, the start of a line whose end has not come yet.
+        cut = [b""] * comm.get_world_size()
+        for _ in range(rounds):
+            for rank, chunk in enumerate(comm.gather(self._file.read(_CHUNK), dst=0)):
+                *lines, cut[rank] = (cut[rank] + chunk).split(b"\n")
+                yield lines
+        self._file.seek(size)
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when complete, and leaves it alone otherwise."""
+    temporary = f"{path}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def _as_text(rle: dict) -> dict:
+    counts = rle["counts"]
+    if isinstance(counts, bytes):
+        counts = counts.decode()
+    return {"size": list(rle["size"]), "counts": counts}

@@ -1,0 +1,105 @@
+"""Files written whole or not at all, and small caches that many processes may ask for at once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from typing import Callable, Optional, TypeVar, Union
+
+from .errors import DataError
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+_SAMPLE = 1 << 20  # bytes of head and of tail that tell one version of a file from another
+
+
+def write_atomically(path: Union[str, os.PathLike], content: Union[bytes, str]) -> None:
+    """Replace `path` by `content` in one step: a reader or a crash sees the old file or the new.
+
+    Raises:
+        DataError: the place cannot be written.
+    """
+    path = os.fspath(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    if isinstance(content, str):
+        content = content.encode()
+    temporary = None
+    try:
+        os.makedirs(folder, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.remove(temporary)
+        raise DataError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def content_key(path: Union[str, os.PathLike]) -> str:
+    """16 hex digits that change when the file does: of its size, its mtime, its head and tail.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    path = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
+            digest.update(file.read(_SAMPLE))
+            file.seek(max(0, status.st_size - _SAMPLE))
+            digest.update(file.read(_SAMPLE))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()[:16]
+
+
+def cached(path: str, compute: Callable[[], T], load: Callable[[str], T]) -> T:
+    """`load(path)`, or `compute()` saved to `path` where there is none that loads.
+
+    `compute`'s result has `.save(path)`. Of many processes that ask at once, one computes and the
+    others wait for it. A cache that cannot be written costs time, never the result.
+    """
+    from filelock import FileLock
+
+    found = _load_if_sound(path, load)
+    if found is not None:
+        return found
+    lock = FileLock(f"{path}.lock")
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        held = lock.acquire()
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s); nothing is kept", path, error.strerror)
+        return compute()
+    with held:
+        found = _load_if_sound(path, load)
+        if found is None:
+            found = compute()
+            try:
+                found.save(path)
+            except DataError as error:
+                logger.warning("%s; nothing is kept", error)
+    return found
+
+
+def _load_if_sound(path: str, load: Callable[[str], T]) -> Optional[T]:
+    if not os.path.isfile(path):
+        return None
+    try:
+        return load(path)
+    except DataError as error:
+        logger.warning("%s; it is made again", error)
+        return None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

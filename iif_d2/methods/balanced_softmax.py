@@ -1,0 +1,30 @@
+"""Balanced softmax: the class counts inside the softmax, in training only."""
+
+from __future__ import annotations
+
+from typing import Union
+
+from ..frequency import ClassFrequency
+from .base import DeferredFrequency
+from .logit_adjustment import LogitAdjustment
+from .registry import METHOD_REGISTRY
+
+
+@METHOD_REGISTRY.register()
+class BalancedSoftmax(LogitAdjustment):
+    """CE(softmax(z + ln n_c), y) with the background's logit as it is; test softmax(z).
+
+    Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020.
+
+    Args:
+        normalized: False adds ln n_c as published; True adds ln pi_c, as LogitAdjustment does.
+            They differ by a constant, which only matters where there is a background.
+    """
+
+    def __init__(
+        self,
+        frequency: Union[ClassFrequency, DeferredFrequency],
+        background: bool = True,
+        normalized: bool = False,
+    ) -> None:
+        super().__init__(frequency, background, tau=1.0, normalized=normalized)

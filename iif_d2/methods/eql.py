@@ -1,0 +1,48 @@
+"""EQL: rare classes are not pushed down by the foreground rows of other classes."""
+
+from __future__ import annotations
+
+from typing import Union
+
+from torch import Tensor
+
+from ..frequency import ClassFrequency
+from .base import DeferredFrequency
+from .binary import BinaryMethod
+from .options import require_at_least
+from .registry import METHOD_REGISTRY
+
+
+@METHOD_REGISTRY.register()
+class EQL(BinaryMethod):
+    """sum_ij w_ij BCE(sigma(z_ij), y_ij) / R with w_ij = 1 - E(i) T(f_j) (1 - y_ij).
+
+    E(i) = 1 on foreground rows, T(f_j) = 1 where f_j = n_j / N_img < lambda. Tan et al.,
+    "Equalization Loss for Long-Tailed Object Recognition", CVPR 2020.
+
+    Args:
+        threshold: lambda, a share of the training images; 1.1e-3 for LVIS v1, 1.76e-3 for v0.5.
+            0 makes no class rare, which is Sigmoid.
+    """
+
+    def __init__(
+        self,
+        frequency: Union[ClassFrequency, DeferredFrequency],
+        background: bool = True,
+        threshold: float = 1.1e-3,
+    ) -> None:
+        super().__init__(len(frequency), background)
+        require_at_least(self, 0, threshold=threshold)
+        self.threshold = threshold
+        self.set_frequency(frequency)
+
+    def _derive(self, frequency: ClassFrequency) -> None:
+        share = frequency.image_count / max(frequency.num_images, 1)
+        self._constant("rare", share < self.threshold)  # T
+
+    def _weight(self, target: Tensor, labels: Tensor) -> Tensor:
+        return 1 - self._excluded(labels) * self.rare.to(target.dtype) * (1 - target)
+
+    def _excluded(self, labels: Tensor) -> Tensor:
+        """E, of a shape that broadcasts to (R, C): where rare classes are not pushed down."""
+        return (labels < self.num_classes)[:, None]

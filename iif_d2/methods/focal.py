@@ -1,0 +1,44 @@
+"""Focal loss over a softmax: rows that are already right weigh less."""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+
+from ..frequency import ClassFrequency
+from .base import DeferredFrequency, LongTailMethod
+from .options import require_at_least
+from .registry import METHOD_REGISTRY
+
+
+@METHOD_REGISTRY.register()
+class Focal(LongTailMethod):
+    """mean_i -(1 - q_i)^gamma ln q_i with q_i = softmax(z_i)_{y_i}, for classification.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, in the softmax form that the
+    long-tailed classification benchmarks use, without alpha.
+
+    Args:
+        gamma: 2 in the paper; 0 is softmax.
+    """
+
+    supports_background = False
+    uses_frequency = False
+
+    def __init__(
+        self,
+        frequency: Union[ClassFrequency, DeferredFrequency],
+        background: bool = False,
+        gamma: float = 2.0,
+    ) -> None:
+        super().__init__(len(frequency), background)
+        require_at_least(self, 0, gamma=gamma)
+        self.gamma = gamma
+
+    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+        log_q = logits.log_softmax(dim=1).gather(1, labels[:, None])
+        # not below the smallest number: the gradient of 0^gamma is infinite for gamma < 1
+        missed = (-log_q.expm1()).clamp(min=torch.finfo(logits.dtype).tiny)
+        return -(missed**self.gamma * log_q).mean()

@@ -1,0 +1,74 @@
+"""IIF: inverse image frequency, a per-class factor on the foreground logits (Eq. 3-6)."""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..frequency import ClassFrequency
+from .base import DeferredFrequency, LongTailMethod
+from .registry import METHOD_REGISTRY
+from .weights import iif_weights
+
+
+@METHOD_REGISTRY.register()
+class IIF(LongTailMethod):
+    """CE(softmax(w * z), y) with w_c = -log p_c for the foreground and 1 for the background.
+
+    The same factor serves training and test (Eq. 5), and by Eq. 6 it is also the factor of the
+    gradient of z. Alexandridis et al., "Inverse Image Frequency for Long-tailed Image Recognition".
+
+    Args:
+        variant, statistic, normalizer: see `iif_weights`.
+        post_hoc: the factor at test only, over a model trained with plain softmax
+            ("post-process IIF"); the loss is then softmax's.
+    """
+
+    def __init__(
+        self,
+        frequency: Union[ClassFrequency, DeferredFrequency],
+        background: bool = True,
+        variant: str = "raw",
+        statistic: str = "image",
+        normalizer: str = "sum",
+        post_hoc: bool = False,
+    ) -> None:
+        super().__init__(len(frequency), background)
+        self.variant, self.statistic, self.normalizer = variant, statistic, normalizer
+        self.post_hoc = post_hoc
+        self.set_frequency(frequency)
+
+    def init_classifier(self, classifier: nn.Linear) -> None:
+        """Detectron2's N(0, .01) becomes N(0, .001): a factor of 4-12 must not start biased.
+
+        Measured on mini_lvis at step 0 (seeds 0-2, chance is ln 61 = 4.11): loss 4.08-4.18, against
+        4.33-6.41 with N(0, .01) and 4.81-5.01 with the authors' constant .001. A start by 1/w_c
+        would need the counts, which building a model does not read.
+        """
+        if self.background and not self.post_hoc:
+            with torch.no_grad():
+                classifier.weight.mul_(0.1)
+
+    def _derive(self, frequency: ClassFrequency) -> None:
+        weight = iif_weights(frequency, self.variant, self.statistic, self.normalizer)
+        # x * 1.0 is x bit for bit, so the background's logit reaches the softmax as it is.
+        self._constant("weight", np.append(weight, 1.0) if self.background else weight)
+
+    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+        return F.cross_entropy(logits if self.post_hoc else self._adjust(logits), labels)
+
+    def _adjust(self, logits: Tensor) -> Tensor:
+        return logits * self.weight.to(logits.dtype)
+
+    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
+        weight = self.weight.cpu().numpy()
+        return weight, np.zeros_like(weight)
+
+    def extra_repr(self) -> str:
+        return f"{self.variant}, statistic={self.statistic}, normalizer={self.normalizer}" + (
+            ", post_hoc" if self.post_hoc else ""
+        )

@@ -1,0 +1,86 @@
+"""LogN: each class logit normalised by its own mean and spread over the training set."""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..frequency import ClassFrequency
+from .base import DeferredFrequency, LongTailMethod
+from .ranks import sum_over_ranks
+from .registry import METHOD_REGISTRY
+
+
+@METHOD_REGISTRY.register()
+class LogN(LongTailMethod):
+    """Test: softmax((z_c - (mu_c - beta)) / std_c), beta = min_c mu_c; the background as it is.
+
+    mu and std (over N, not N - 1) are the moments of the foreground logits over all sampled RoIs
+    of one pass of the training set; the background's are 0 and 1. The loss is softmax's. Zhao et
+    al., "Logit Normalization for Long-tail Object Detection", IJCV 2024.
+
+    Give every batch of that pass to `observe`, on all ranks equally often; moments are summed over
+    ranks and stay in the state. A logit that never varied has std 1: it is only shifted.
+    """
+
+    uses_frequency = False
+    has_state = True
+
+    def __init__(
+        self, frequency: Union[ClassFrequency, DeferredFrequency], background: bool = True
+    ) -> None:
+        super().__init__(len(frequency), background)
+        zeros = torch.zeros(self.num_classes, dtype=torch.float64)
+        self.register_buffer("num_observed", torch.tensor(0))
+        self.register_buffer("mean", zeros)
+        self.register_buffer("squared_deviation", zeros.clone())  # sum of (z - mean)^2
+
+    @torch.no_grad()
+    def observe(self, logits: Tensor) -> None:
+        """Add the logits (R, num_logits) of one batch of RoIs to the moments."""
+        logits = self._prepare(logits)[:, : self.num_classes].double()
+        rows = logits.new_full((1,), len(logits))
+        total = sum_over_ranks(torch.cat([logits.sum(dim=0), rows]))
+        new = total[-1]
+        mean = total[:-1] / new.clamp(min=1)
+        deviation = sum_over_ranks(((logits - mean) ** 2).sum(dim=0))
+        # Chan et al.: the moments of two sets merged, without a cancelling sum of squares
+        both = (self.num_observed + new).clamp(min=1)
+        gap = mean - self.mean
+        self.squared_deviation += deviation + gap**2 * (self.num_observed * new / both)
+        self.mean += gap * (new / both)
+        self.num_observed += new.long()
+
+    def reset(self) -> None:
+        """Forget what was observed, for another model or another pass."""
+        for buffer in (self.num_observed, self.mean, self.squared_deviation):
+            buffer.zero_()
+
+    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+        return F.cross_entropy(logits, labels)
+
+    def _adjust(self, logits: Tensor) -> Tensor:
+        shift, std = (moment.to(logits.dtype) for moment in self._moments())
+        classes = (logits[:, : self.num_classes] - shift) / std
+        return torch.cat([classes, logits[:, self.num_classes :]], dim=1)
+
+    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
+        shift, std = (moment.cpu().numpy() for moment in self._moments())
+        scale, bias = self._identity()
+        scale[: self.num_classes], bias[: self.num_classes] = 1 / std, -shift / std
+        return scale, bias
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """mu - beta and std, float64 (C,)."""
+        if int(self.num_observed) == 0:
+            raise ConfigError(
+                "LogN has observed no logits yet; before a test, call observe(logits) for every "
+                "batch of one pass over the training set, or load a checkpoint that holds them"
+            )
+        std = (self.squared_deviation / self.num_observed).sqrt()
+        return self.mean - self.mean.min(), torch.where(std > 0, std, 1.0)

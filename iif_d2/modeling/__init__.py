@@ -1,0 +1,20 @@
+"""What goes into a Detectron2 model: box predictor, ROI heads, classifiers, exact inference."""
+
+from .cosine import CosineLinear
+from .exact_topk import exact_topk_inference, exact_topk_inference_batch, use_exact_topk
+from .predictor import LongTailOutputLayers, LongTailPredictorMixin, apply_method, attach_method
+from .roi_heads import LongTailCascadeROIHeads, LongTailRes5ROIHeads, LongTailROIHeads
+
+__all__ = [
+    "CosineLinear",
+    "LongTailCascadeROIHeads",
+    "LongTailOutputLayers",
+    "LongTailPredictorMixin",
+    "LongTailROIHeads",
+    "LongTailRes5ROIHeads",
+    "apply_method",
+    "attach_method",
+    "exact_topk_inference",
+    "exact_topk_inference_batch",
+    "use_exact_topk",
+]

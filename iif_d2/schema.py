@@ -1,0 +1,116 @@
+"""The msgspec types of the files this package reads: LVIS/COCO annotations and saved frequencies.
+
+Apart from `annotations.py` because defining them needs msgspec, which `frequency.py` imports late.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Optional, Union
+
+from msgspec import Struct
+
+Id = Union[int, str]  # COCO and LVIS number their images; other people's files name them
+
+
+class Category(Struct, gc=False):
+    """One class. LVIS adds its training statistics, and `frequency` 'r', 'c' or 'f'."""
+
+    id: int
+    name: str
+    image_count: Optional[int] = None
+    instance_count: Optional[int] = None
+    frequency: Optional[str] = None
+
+
+class CategoryFile(Struct):
+    """An annotation file with nothing but its classes."""
+
+    categories: list[Category]
+
+
+class ImageLabel(Struct, gc=False):
+    id: Id
+
+
+class Label(Struct, gc=False):
+    image_id: Id
+    category_id: int
+
+
+class LabelFile(Struct):
+    """An annotation file with nothing but its labels."""
+
+    images: list[ImageLabel]
+    annotations: list[Label]
+    categories: list[Category]
+
+
+class Image(Struct, gc=False):
+    """One image. LVIS finds it by the end of `coco_url`, COCO by `file_name`."""
+
+    id: Id
+    height: int
+    width: int
+    file_name: Optional[str] = None
+    coco_url: Optional[str] = None
+    neg_category_ids: Optional[list[int]] = None
+    not_exhaustive_category_ids: Optional[list[int]] = None
+
+
+class Rle(Struct, gc=False):
+    """A run-length mask: `size` is (height, width); `counts` compressed text or plain runs."""
+
+    size: tuple[int, int]
+    counts: Union[str, list[int]]
+
+
+class Annotation(Struct, gc=False):
+    """One object. `bbox` is x, y, width, height in pixels."""
+
+    image_id: Id
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    id: Optional[int] = None
+    area: Optional[float] = None
+    iscrowd: Optional[int] = None
+    segmentation: Union[list[list[float]], Rle, None] = None
+
+
+class AnnotationFile(Struct):
+    """An annotation file with all that training and evaluation need."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+class FormatProbe(Struct):
+    """Tells a saved `ClassFrequency`, which has a format, from an annotation file."""
+
+    format: Optional[str] = None
+
+
+class PackedAnnotation(Annotation, gc=False):
+    """The same with polygons as arrays: a list of Python's floats takes four times the memory."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.segmentation, list):
+            self.segmentation = [array("d", polygon) for polygon in self.segmentation]
+
+
+class EvaluationFile(Struct):
+    """An annotation file to score against. Those of test sets come without annotations."""
+
+    images: list[Image]
+    categories: list[Category]
+    annotations: list[PackedAnnotation] = []
+
+
+class FrequencyFile(Struct, tag_field="format", tag="iif_d2.ClassFrequency"):
+    """What `ClassFrequency.save` writes."""
+
+    class_names: list[str]
+    image_count: list[int]
+    instance_count: Optional[list[int]]
+    num_images: int

@@ -1,0 +1,75 @@
+"""Checkpoints are written whole, and what does not fit is said."""
+
+import logging
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from iif_d2.checkpoint import LongTailCheckpointer, checkpointer
+from iif_d2.errors import CheckpointError
+from iif_d2.methods import build_method
+
+
+class Model(torch.nn.Module):
+    def __init__(self, frequency, rows=6):
+        super().__init__()
+        self.cls_score = torch.nn.Linear(3, rows)
+        self.method = build_method("IIF", frequency)
+
+
+def test_a_failed_save_keeps_the_last_checkpoint(frequency, tmp_path, monkeypatch):
+    saver = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    saver.save("model", iteration=1)
+    before = (tmp_path / "model.pth").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpointer.os, "fsync", full)
+    with pytest.raises(CheckpointError, match="model.pth cannot be written.*earlier checkpoints"):
+        saver.save("model", iteration=2)
+    assert (tmp_path / "model.pth").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last_checkpoint", "model.pth"]
+
+
+def test_a_plain_checkpoint_loads_without_complaint(frequency, tmp_path, caplog):
+    model = Model(frequency)
+    plain = {key: value for key, value in model.state_dict().items() if "method" not in key}
+    torch.save({"model": plain}, tmp_path / "plain.pth")
+    # A model-zoo file: numpy arrays in a pickle, with its author.
+    arrays = {key: value.numpy() for key, value in plain.items()}
+    with open(tmp_path / "zoo.pkl", "wb") as file:
+        pickle.dump({"model": arrays, "__author__": "somebody"}, file)
+    for name in ("plain.pth", "zoo.pkl"):
+        fresh = Model(frequency)
+        with caplog.at_level(logging.WARNING):
+            caplog.clear()
+            LongTailCheckpointer(fresh, str(tmp_path)).load(str(tmp_path / name))
+        assert not caplog.records
+        np.testing.assert_array_equal(fresh.cls_score.weight.detach(), arrays["cls_score.weight"])
+
+
+def test_folded_weights_are_not_adjusted_again(frequency, tmp_path, caplog):
+    torch.save(
+        {"model": Model(frequency).state_dict(), "folded": {"method": "IIF", "config": {}}},
+        tmp_path / "folded.pth",
+    )
+    loader = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        loader.load(str(tmp_path / "folded.pth"))
+    assert "has IIF folded in already" in caplog.text
+    loader.strict_shapes = True
+    with pytest.raises(CheckpointError, match="set MODEL.LONG_TAIL.METHOD to Softmax"):
+        loader.load(str(tmp_path / "folded.pth"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04cut"])
+def test_damaged_files_are_named(frequency, tmp_path, content):
+    path = tmp_path / "bad.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="bad.pth cannot be read"):
+        LongTailCheckpointer(Model(frequency), str(tmp_path)).load(str(path))
+    with pytest.raises(CheckpointError, match="gone.pth does not exist"):
+        LongTailCheckpointer(Model(frequency), str(tmp_path)).load(str(tmp_path / "gone.pth"))

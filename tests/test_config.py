@@ -1,0 +1,104 @@
+"""Configs: every shipped file builds, and what is wrong with one's own is said."""
+
+from pathlib import Path
+
+import pytest
+from detectron2.modeling import build_model
+
+from iif_d2.config import config_path, load_config, method_options
+from iif_d2.errors import ConfigError
+from iif_d2.methods import IIF, LongTailMethod, Softmax
+
+ROOT = Path(__file__).parents[1]
+LEAVES = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "configs").glob("*/*.yaml")
+    if not path.name.startswith("Base-")
+)
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_every_config_builds_its_model_without_any_data(path):
+    cfg = load_config(path, ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "DATASETS.TEST", "()"])
+    methods = [m for m in build_model(cfg).modules() if isinstance(m, LongTailMethod)]
+    kind = Softmax if "softmax" in path else IIF
+    assert methods and all(type(m) is kind for m in methods)
+    assert all(m.num_classes == cfg.MODEL.ROI_HEADS.NUM_CLASSES for m in methods)
+    assert len(Path(ROOT / path).read_text().splitlines()) <= 25
+
+
+def test_the_lvis_recipe_is_the_papers():
+    cfg = load_config("configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x_iif.yaml")
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (74556, (49704, 68343))
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY) == (
+        16,
+        0.02,
+        1e-4,
+    )
+    assert (cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.WARMUP_FACTOR) == (500, 0.001)
+    assert (cfg.TEST.DETECTIONS_PER_IMAGE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST) == (300, 1e-4)
+    assert method_options(cfg) == {
+        "variant": "raw", "statistic": "image", "normalizer": "images", "post_hoc": False,
+    }  # fmt: skip
+    assert cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler" and not cfg.MODEL.RESNETS.STRIDE_IN_1X1
+
+
+def test_a_packaged_config_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
+    assert Path(config_path(name)).samefile(ROOT / "configs" / name)
+    assert Path(config_path(f"configs/{name}")).samefile(ROOT / "configs" / name)
+
+
+@pytest.mark.parametrize(
+    "text, overrides, message",
+    [
+        ("MODEL: [", (), "not valid yaml"),
+        ("MODEL:\n  NO_KEY: 1\n", (), "MODEL.NO_KEY"),
+        ("MODEL:\n  LONG_TAIL:\n    COSINE_SCALE: high\n", (), "COSINE_SCALE"),
+        ("- 1\n", (), "config"),
+        ("", ("MODEL.LONG_TAIL.METHOD",), "config"),
+        ("!!python/object/apply:os.system ['true']\n", (), "not valid yaml"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_said(tmp_path, text, overrides, message):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(str(path), list(overrides))
+
+
+def test_the_package_carries_every_config():
+    from setuptools.config.setupcfg import read_configuration
+
+    options = read_configuration(ROOT / "setup.cfg")["options"]
+    packed = {
+        path
+        for pattern in options["package_data"]["iif_d2.configs"]
+        for path in (ROOT / options["package_dir"]["iif_d2.configs"]).glob(pattern)
+    }
+    assert packed == set((ROOT / "configs").rglob("*.yaml"))
+    folders = {"iif_d2"} | {
+        f"iif_d2.{p.parent.name}" for p in (ROOT / "iif_d2").glob("*/__init__.py")
+    }
+    assert set(options["packages"]) == folders | {"iif_d2.configs"}
+
+
+def test_every_option_of_every_method_is_a_key_with_the_same_default():
+    import inspect
+
+    from iif_d2.methods import METHOD_REGISTRY
+
+    cfg = load_config("")
+    fixed = {"frequency", "background", "feature_dim"}  # given by the model, not by a person
+    for name, method in METHOD_REGISTRY:
+        if not method.supports_background:
+            assert name not in cfg.MODEL.LONG_TAIL, name
+            continue
+        parameters = inspect.signature(method).parameters
+        options = {key: p.default for key, p in parameters.items() if key not in fixed}
+        cfg = load_config("", ["MODEL.LONG_TAIL.METHOD", name])
+        keys = method_options(cfg)
+        assert keys.keys() == options.keys(), name
+        for key, value in keys.items():
+            assert value == options[key] or options[key] is None, (name, key)

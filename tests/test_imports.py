@@ -1,0 +1,87 @@
+"""Imports go one way, and the mathematics needs no Detectron2."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import iif_d2
+
+PACKAGE = Path(iif_d2.__file__).parent
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "detectron2":
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", BLOCKED + code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_frequencies_and_methods_work_without_detectron2():
+    output = run(
+        "import iif_d2, torch\n"
+        "from iif_d2.methods import build_method\n"
+        "frequency = iif_d2.count_class_frequency('lvis_v1_train')\n"
+        "method = build_method('IIF', frequency, background=False)\n"
+        "print(method.loss(torch.zeros(2, 1203), torch.tensor([0, 5])).item())\n"
+    )
+    assert float(output) > 0
+
+
+def test_frequency_imports_nothing_but_numpy_and_the_standard_library():
+    run("import iif_d2.frequency; assert not {'torch', 'msgspec', 'duckdb'} & set(sys.modules)")
+
+
+def imported(path: Path) -> set[str]:
+    """The package's own rooms that a file imports anywhere in it."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            depth = len(path.relative_to(PACKAGE).parts) - node.level
+            if node.level and depth == 0:
+                names = [module.partition(".")[0]] if module else [a.name for a in node.names]
+                rooms.update(names)
+            elif module.startswith("iif_d2."):
+                rooms.add(module.split(".")[1])
+    return rooms
+
+
+def test_no_room_imports_one_above_it():
+    ground = {"errors", "files", "schema", "annotations", "frequency"}
+    allowed = {
+        "methods": ground,
+        "data": ground | {"methods"},
+        "modeling": ground | {"methods", "data", "config"},
+        "evaluation": ground | {"methods"},
+        "checkpoint": ground | {"methods", "modeling", "data", "config"},
+        "analysis": ground | {"methods", "data", "modeling", "evaluation", "checkpoint", "config"},
+        "engine": ground
+        | {"methods", "data", "modeling", "evaluation", "checkpoint", "analysis", "config"},
+    }
+    for room, below in allowed.items():
+        for path in (PACKAGE / room).glob("**/*.py"):
+            above = imported(path) - below - {room}
+            assert not above, f"{path} imports {above}"
+
+
+def test_every_public_name_is_there():
+    for name in iif_d2.__all__:
+        assert callable(getattr(iif_d2, name)), name
+
+
+def test_no_file_is_too_long_to_read_in_one_go():
+    for path in PACKAGE.glob("**/*.py"):
+        limit = (
+            100
+            if path.parent.name == "methods" and path.name not in ("base.py", "weights.py")
+            else 400
+        )
+        assert len(path.read_text().splitlines()) <= limit, path

@@ -18,7 +18,7 @@ help:  ## this list
 
 demo: $(READY)  ## train Mask R-CNN with IIF on mini_lvis, evaluate it, draw what it finds
 	$(PY) -W ignore train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO)
-	$(PY) -W ignore -m iif_d2 demo --config-file $(DEMO_CONFIG) --dataset mini_lvis_val --most 6 \
+	$(PY) -W ignore -m iif_d2 demo --config-file $(DEMO_CONFIG) --dataset mini_lvis_val --most 6 --confidence-threshold 0.3 \
 	  --output $(DEMO)/pictures MODEL.WEIGHTS $(DEMO)/model_final.pth
 	@$(PY) -W ignore -m iif_d2 summary $(DEMO)
 

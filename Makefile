@@ -9,6 +9,7 @@ DEMO_CONFIG := configs/Mini-InstanceSegmentation/demo_mask_rcnn_R_18_FPN_iif.yam
 # Another Detectron2 than the registry's rebuild: a pip requirement, such as a local path.
 DETECTRON2 ?=
 SAL_DETECTRON2 := sal-detectron2==0.7.2
+SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test clean
@@ -31,8 +32,10 @@ clean:  ## remove what make and the runs made
 # With a Detectron2 in $(PYTHON) already, its packages are used as they are; else the pinned set.
 $(READY): requirements.txt setup.cfg
 	@if [ -z "$(DETECTRON2)" ] && $(PYTHON) -c "import detectron2, torchvision" 2>/dev/null; then \
-	  echo "using the Detectron2 that $(PYTHON) has"; \
-	  $(PYTHON) -m venv --system-site-packages $(VENV) && $(PIP) install -q -e ".[test]"; \
+	  echo "using the Detectron2 that $(PYTHON) has" && \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(PYTHON) -c "$(SITE)" > "$$($(PY) -c "$(SITE)")/parent.pth" && \
+	  $(PIP) install -q -e ".[test,classification]"; \
 	else \
 	  ($(PYTHON) -m venv $(VENV) || \
 	    ($(PYTHON) -m pip install -q --target build/virtualenv virtualenv && \
@@ -43,7 +46,7 @@ $(READY): requirements.txt setup.cfg
 	  if [ -n "$(DETECTRON2)" ]; then $(PIP) install -q --no-build-isolation "$(DETECTRON2)"; \
 	  else $(PIP) install -q --no-deps --only-binary=:all: --python-version 3.10 \
 	    --implementation cp --platform linux_x86_64 \
-	    --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	    --target "$$($(PY) -c "$(SITE)")" \
 	    $(SAL_DETECTRON2); fi && \
 	  $(PIP) install -q --no-deps -e .; \
 	fi

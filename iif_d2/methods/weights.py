@@ -5,6 +5,7 @@ Variant formulas and reference values: shared METHODS.md, after Alexandridis et 
 
 from __future__ import annotations
 
+import functools
 import logging
 from statistics import NormalDist
 from typing import Callable, Sequence
@@ -91,10 +92,14 @@ def seen_count(frequency: ClassFrequency, statistic: str = "image") -> np.ndarra
         raise DataError("no class has a single training image; check the annotations")
     unseen = np.flatnonzero(count == 0)
     if len(unseen):
-        logger.warning(
-            "%s never seen in training; treated as seen once", _listing(frequency, unseen)
-        )
+        _warn_once(f"{_listing(frequency, unseen)} never seen in training; treated as seen once")
     return np.maximum(count, 1).astype(np.float64)
+
+
+@functools.lru_cache(maxsize=None)
+def _warn_once(message: str) -> None:
+    """One warning a process, however many predictors ask."""
+    logger.warning(message)
 
 
 def _compute(variant: str, count: np.ndarray, total: int) -> np.ndarray:

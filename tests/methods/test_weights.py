@@ -104,11 +104,12 @@ def test_rarer_classes_weigh_more(images, variant):
 
 
 def test_an_unseen_class_weighs_as_one_seen_once_and_is_named(caplog):
-    frequency = ClassFrequency(("often", "once", "never", "ever"), [9, 1, 0, 5], None, 20)
+    frequency = ClassFrequency(("often", "once", "unmet", "ever"), [9, 1, 0, 5], None, 20)
     with caplog.at_level(logging.WARNING):
         weights = iif_weights(frequency)
+        iif_weights(frequency, "smooth")  # the second asks in vain for a second warning
     assert weights[2] == weights[1] == pytest.approx(math.log(15))
-    assert len(caplog.records) == 1 and "1 of 4 classes (never)" in caplog.text
+    assert len(caplog.records) == 1 and "1 of 4 classes (unmet)" in caplog.text
     assert frequency.image_count[2] == 0  # the stored count stays
 
 

@@ -1,0 +1,153 @@
+"""The experiments of the results table on CIFAR100-LT, one after the other; start again to go on.
+
+python projects/classification/run_experiments.py --data FOLDER [--epochs N] [KEY VALUE ...]
+
+Each writes results/<name>.json when it is done and is skipped from then on; a training that was
+stopped resumes from its last epoch. KEY VALUE pairs go to the trainings: MODEL.COMPILE True.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Iterator
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CONFIG = "cifar100_lt_se_resnet32_{}.yaml"
+GROUPS = ("ce", "post", "stage", "end_to_end")
+VARIANTS = ("raw", "smooth", "rel", "normit", "gombit", "base2", "base10")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One call of train_net.py.
+
+    Attributes:
+        name: of its result and of its output folder, without epochs and seed.
+        group: "ce", "post" (post-process on ce's model), "stage" (a second stage on it) or
+            "end_to_end".
+        config: the file in configs/.
+        options: KEY VALUE pairs.
+    """
+
+    name: str
+    group: str
+    config: str
+    options: tuple = ()
+
+
+def experiments() -> Iterator[Experiment]:
+    """All of them, in the order in which they run: what stands on ce comes right after it."""
+    ce = CONFIG.format("ce")
+    yield Experiment("ce", "ce", ce)
+    for variant in VARIANTS:
+        options = ("METHOD.NAME", "IIF", "METHOD.IIF.POST_HOC", True, "METHOD.IIF.VARIANT", variant)
+        yield Experiment(f"post_iif_{variant}", "post", ce, options)
+    post_hoc = ("METHOD.NAME", "LogitAdjustment", "METHOD.LogitAdjustment.POST_HOC", True)
+    yield Experiment("post_logit_adjustment", "post", ce, post_hoc)
+    yield Experiment("post_norcal", "post", ce, ("METHOD.NAME", "NorCal"))
+    yield Experiment("post_logn", "post", ce, ("METHOD.NAME", "LogN"))
+    stage = CONFIG.format("iif")
+    yield Experiment("stage_iif_smooth", "stage", stage)
+    # The IIF stage's rate of 1e-4 is small because its factor, 4.1 to 8.5 here, enters the head's
+    # steps squared. Methods without it get 40 times that: this project's choice, not tuned.
+    for name in ("Softmax", "BalancedSoftmax", "LADE"):
+        options = ("METHOD.NAME", name, "SOLVER.LR", 0.004)
+        yield Experiment(f"stage_{_snake(name)}", "stage", stage, options)
+    align = ("METHOD.NAME", "DisAlign", "MODEL.FREEZE", "model", "MODEL.FREEZE_BN", True)
+    align += ("MODEL.REINIT_HEAD", False, "SOLVER.LR", 0.02)
+    yield Experiment("stage_disalign", "stage", stage, align)
+    rivals = ("iif_end_to_end", "balanced_softmax", "logit_adjustment", "lade")
+    for name in (*rivals, "ride", "ldam_drw", "focal"):
+        yield Experiment(name, "end_to_end", CONFIG.format(name))
+
+
+def command(experiment: Experiment, suffix: str, seed: int, arguments: argparse.Namespace) -> list:
+    """The words of the call of train_net.py."""
+
+    def folder(name: str) -> str:
+        return os.path.join(arguments.output, name + suffix)
+
+    words = [sys.executable, os.path.join(HERE, "train_net.py")]
+    words += ["--config-file", os.path.join(HERE, "configs", experiment.config)]
+    words += ["--eval-only"] if experiment.group == "post" else ["--resume"]
+    words += ["DATA.SOURCE", "folder", "DATA.ROOT", arguments.data, "DATA.PROFILE", "as_is"]
+    words += ["SEED", seed, "OUTPUT_DIR", folder(experiment.name)]
+    if experiment.group in ("post", "stage"):
+        words += ["MODEL.WEIGHTS", os.path.join(folder("ce"), "model_final.pth")]
+    if experiment.group in ("ce", "end_to_end"):
+        words += ["SOLVER.EPOCHS", arguments.epochs, *arguments.opts]
+    return [str(word) for word in (*words, *experiment.options)]
+
+
+def keep_result(source: str, target: str, experiment: Experiment) -> None:
+    """Copy what the table needs of a run's results.json, without paths of this machine."""
+    with open(source) as file:
+        result = json.load(file)
+    for private in ("command", "weights", "config"):
+        result.pop(private)
+    result = {"name": experiment.name, "group": experiment.group, **result}
+    partial = f"{target}.partial"
+    with open(partial, "w") as file:
+        json.dump(result, file, indent=1)
+        file.write("\n")
+    os.replace(partial, target)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="KEY VALUE pairs go to the trainings."
+    )
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="with train/ and test/")
+    parser.add_argument("--output", default="output/cifar100_lt", metavar="FOLDER")
+    parser.add_argument("--results", default=os.path.join(HERE, "results"), metavar="FOLDER")
+    parser.add_argument("--epochs", type=int, default=60, help="of ce and end-to-end trainings")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these experiments alone")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    os.makedirs(arguments.results, exist_ok=True)
+    failed = []
+    for seed in arguments.seeds:
+        suffix = f"_{arguments.epochs}ep_seed{seed}"
+        for experiment in experiments():
+            name = experiment.name + suffix
+            chosen = experiment.group in arguments.groups
+            if arguments.only:
+                chosen = experiment.name in arguments.only
+            target = os.path.join(arguments.results, f"{name}.json")
+            if not chosen or os.path.isfile(target):
+                continue
+            words = command(experiment, suffix, seed, arguments)
+            if arguments.dry_run:
+                print(" ".join(words))
+                continue
+            print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+            if subprocess.run(words).returncode:
+                failed.append(name)
+                continue
+            folder = os.path.join(arguments.output, name)
+            keep_result(os.path.join(folder, "results.json"), target, experiment)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; their log.txt says why")
+
+
+def _snake(name: str) -> str:
+    if name.isupper():
+        return name.lower()
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+if __name__ == "__main__":
+    main()

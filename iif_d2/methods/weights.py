@@ -96,7 +96,7 @@ def seen_count(frequency: ClassFrequency, statistic: str = "image") -> np.ndarra
     return np.maximum(count, 1).astype(np.float64)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _warn_once(message: str) -> None:
     """One warning a process, however many predictors ask."""
     logger.warning(message)

@@ -29,13 +29,14 @@ test: $(READY)  ## all tests
 clean:  ## remove what make and the runs made
 	rm -rf $(VENV) output build .pytest_cache .hypothesis .ruff_cache *.egg-info
 
-# With a Detectron2 in $(PYTHON) already, its packages are used as they are; else the pinned set.
+# With a Detectron2 in $(PYTHON) already, its packages stay as they are; else the pinned set.
 $(READY): requirements.txt setup.cfg
 	@if [ -z "$(DETECTRON2)" ] && $(PYTHON) -c "import detectron2, torchvision" 2>/dev/null; then \
 	  echo "using the Detectron2 that $(PYTHON) has" && \
 	  $(PYTHON) -m venv $(VENV) && \
 	  $(PYTHON) -c "$(SITE)" > "$$($(PY) -c "$(SITE)")/parent.pth" && \
-	  $(PIP) install -q -e ".[test,classification]"; \
+	  $(PYTHON) -m pip freeze | grep == > $(VENV)/constraints.txt && \
+	  $(PIP) install -q -c $(VENV)/constraints.txt -e ".[test,classification]"; \
 	else \
 	  ($(PYTHON) -m venv $(VENV) || \
 	    ($(PYTHON) -m pip install -q --target build/virtualenv virtualenv && \

@@ -87,11 +87,12 @@ class LongTailTrainer(DefaultTrainer):
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         )
         adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-        settings = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
-        try:
-            return adamw(params, fused=True, **settings)
-        except RuntimeError:  # an older torch has it on GPUs only
-            return adamw(params, **settings)
+        return adamw(
+            params,
+            lr=cfg.SOLVER.BASE_LR,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+            fused=_has_fused_adamw(torch.device(cfg.MODEL.DEVICE)),
+        )
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
@@ -129,6 +130,17 @@ class LongTailTrainer(DefaultTrainer):
             by_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             save_results(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), by_dataset)
         return results
+
+
+def _has_fused_adamw(device: torch.device) -> bool:
+    """Whether torch has the fused step on this device; on a CPU older ones only fail when asked."""
+    parameter = nn.Parameter(torch.zeros(1, device=device))
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        torch.optim.AdamW([parameter], fused=True).step()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _check_datasets(cfg: CfgNode, names: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import os
 import pickle
 import random
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -95,7 +95,16 @@ def save_state(
     path: str, model: Recognizer, frequency: ClassFrequency, cfg: CfgNode, training: dict
 ) -> None:
     """Write a training state, whole or not at all: a model file with `training` added."""
-    _save(path, {**_model_content(model, frequency, cfg), "training": training})
+    _save(path, {**_model_content(model, frequency, cfg), "training": _plain(training)})
+
+
+def _plain(value: Any) -> Any:
+    """Counters as dicts: a scheduler's milestones, which older torch's safe loading refuses."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    return value
 
 
 def load_state(path: str, model: Recognizer, frequency: ClassFrequency, cfg: CfgNode) -> dict:

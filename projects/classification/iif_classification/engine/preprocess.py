@@ -50,13 +50,17 @@ class MixUp:
     def __init__(self, alpha: float) -> None:
         if not alpha > 0:
             raise ConfigError(f"SOLVER.MIXUP is {alpha}; it must be above 0, or 0 for none")
-        self.transform = v2.MixUp(alpha=alpha)
+        # Older torchvision demands num_classes, for the labels that are not mixed here, and has the
+        # two steps under private names.
+        mixup = v2.MixUp(alpha=alpha, num_classes=1)
+        self._draw = getattr(mixup, "make_params", None) or mixup._get_params
+        self._mix = getattr(mixup, "transform", None) or mixup._transform
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Mix]:
         """Mixed images of the same shape, and what was mixed into them."""
-        parameters = self.transform.make_params([images])
+        parameters = self._draw([images])
         parameters.update(labels=labels, batch_size=len(labels))
-        mixed = self.transform.transform(images, parameters)
+        mixed = self._mix(images, parameters)
         # torchvision mixes image i with image i - 1
         return mixed, Mix(labels.roll(1, 0), parameters["lam"])
 

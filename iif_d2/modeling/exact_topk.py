@@ -16,6 +16,7 @@ chance there.
 
 from __future__ import annotations
 
+import math
 import types
 
 import torch
@@ -179,13 +180,13 @@ def _check_shapes(boxes: Tensor, scores: Tensor) -> None:
 def _finite_rows(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Drop the rows in which anything is NaN or Inf."""
 
-    def finite_sum(values: Tensor) -> Tensor:
-        # One NaN or Inf makes the sum so, hence a finite sum clears every row, in a fiftieth of the
-        # time of isfinite; a sum that merely overflows leads to the full check.
+    def total(values: Tensor) -> Tensor:
         values = values.detach()
-        return values.sum(dtype=torch.promote_types(values.dtype, torch.float32)).isfinite()
+        return values.sum(dtype=torch.promote_types(values.dtype, torch.float32))
 
-    if not finite_sum(boxes) & finite_sum(scores):
+    # One NaN or Inf makes the sum so, hence a finite sum clears every row, in a fiftieth of
+    # isfinite's time; a sum that merely overflows leads to the full check.
+    if not math.isfinite(total(boxes) + total(scores)):
         finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
         boxes, scores = boxes[finite], scores[finite]
     return boxes, scores

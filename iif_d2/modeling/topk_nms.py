@@ -3,7 +3,7 @@ would keep them given all.
 
 Three steps, each as exact as the whole: find the K best candidates (`_Candidates`), decide with the
 arithmetic that torchvision would use for all candidates which of the K stay (`_by_class`,
-`_shifted`), and let K grow until k stay (`topk_nms`).
+`_shift`), and let K grow until k stay (`topk_nms`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torchvision.ops import boxes as box_ops
 
 __all__ = ["SUPPORTED", "topk_nms", "with_globals"]
 
-_BLOCK = 64  # classes in a block of scores: few for sharp bounds, enough for a vectorised maximum
+_BLOCK = 64  # classes in a block of scores, at least: sharp bounds, and a vectorised maximum
 _FEW = 64  # boxes of a class that are compared in pairs; more go to torchvision
 
 
@@ -43,30 +43,36 @@ def topk_nms(
     Returns:
         Rows and classes, int64. Equal scores are ordered by row, then class.
     """
-    kept = torch.empty(0, dtype=torch.long, device=scores.device)
+    kept = torch.empty(0, dtype=torch.long, device=scores.device)  # places in `found`, best first
     if not scores.numel() or k == 0:
         return kept, kept
     candidates = _Candidates(scores, score_thresh)
-    everything, shift = None, None
-    if not _goes_class_by_class(candidates.lower_bound(), scores.device):
-        everything = candidates.best(None)
-        if len(everything) and not _goes_class_by_class(len(everything), scores.device):
-            shift = boxes_at(*candidates.locate(everything)).max() + 1
+    at_least = candidates.lower_bound()
+    if not at_least:
+        return kept, kept
+    found, shifted = None, None
+    if not _goes_class_by_class(at_least, scores.device):
+        found = candidates.best(None)
+        if not _goes_class_by_class(len(found), scores.device):
+            rows, classes = candidates.locate(found)
+            shifted = _shift(boxes_at(rows, classes), classes)
+    found_all = found is not None
     done, ahead = 0, 2 * k if k > 0 else scores.numel()
     while True:
-        found = candidates.best(ahead) if everything is None else everything[:ahead]
+        if not found_all:
+            found = candidates.best(ahead)
         # The survivors among the better ones remove all that the better ones do.
-        pool = torch.cat([kept, found[done:]])
-        rows, classes = candidates.locate(pool)
-        boxes = boxes_at(rows, classes)
-        if shift is None:
-            kept = pool[_by_class(boxes, classes, nms_thresh)]
+        pool = torch.arange(done, min(ahead, len(found)), device=scores.device)
+        pool = torch.cat([kept, pool]) if done else pool
+        if shifted is not None:
+            kept = pool[_nms(shifted[pool], nms_thresh)]
         else:
-            kept = pool[_shifted(boxes, classes, shift, nms_thresh)]
+            rows, classes = candidates.locate(found[pool])
+            kept = pool[_by_class(boxes_at(rows, classes), classes, nms_thresh)]
         if len(found) < ahead or len(kept) >= k:
-            return candidates.locate(kept[:k] if k >= 0 else kept)
+            return candidates.locate(found[kept[:k] if k > 0 else kept])
         # As many as would do if no smaller share survived, and some more.
-        done, growth = len(found), 1.25 * k / len(kept)
+        done, growth = ahead, 1.25 * k / len(kept)
         ahead = math.ceil(done * min(max(growth, 1.5), 4))
 
 
@@ -79,12 +85,13 @@ class _Candidates:
     def __init__(self, scores: Tensor, score_thresh: float) -> None:
         self.scores, self.score_thresh = scores, score_thresh
         num_classes = scores.shape[1]
-        self.width = min(_BLOCK, num_classes)
-        whole = num_classes - num_classes % self.width
-        maxima = [scores[:, :whole].unflatten(1, (whole // self.width, self.width)).amax(2)]
-        if whole < num_classes:
-            maxima.append(scores[:, whole:].amax(1, keepdim=True))
-        self.maxima = torch.cat(maxima, 1)  # (R, blocks in a row)
+        self.width = math.ceil(num_classes / max(num_classes // _BLOCK, 1))
+        whole = num_classes // self.width
+        maxima = scores[:, : whole * self.width].unflatten(1, (whole, self.width)).amax(2)
+        if whole * self.width < num_classes:
+            rest = scores[:, whole * self.width :].amax(1, keepdim=True)
+            maxima = torch.cat([maxima, rest], 1)
+        self.maxima = maxima  # (R, blocks in a row)
 
     def lower_bound(self) -> int:
         """No more than the number of candidates: the number of blocks with one."""
@@ -117,9 +124,9 @@ class _Candidates:
         return index[values[own].sort(descending=True, stable=True).indices[:k]]
 
 
-def _shifted(boxes: Tensor, classes: Tensor, shift: Tensor, nms_thresh: float) -> Tensor:
-    """Indices kept of boxes, best first, by `_batched_nms_coordinate_trick`: classes far apart."""
-    return _nms(boxes + (classes.to(boxes) * shift).unsqueeze(1), nms_thresh)
+def _shift(boxes: Tensor, classes: Tensor) -> Tensor:
+    """All candidates' boxes with the classes apart, as `_batched_nms_coordinate_trick` does."""
+    return boxes + (classes.to(boxes) * (boxes.max() + 1)).unsqueeze(1)
 
 
 def _by_class(boxes: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:

@@ -53,7 +53,7 @@ def topk_nms(
     found, shifted = None, None
     if not _goes_class_by_class(at_least, scores.device):
         found = candidates.best(None)
-        if not _goes_class_by_class(len(found), scores.device):
+        if not _goes_class_by_class(found.numel(), scores.device):
             rows, classes = candidates.locate(found)
             shifted = _shift(boxes_at(rows, classes), classes)
     found_all = found is not None
@@ -62,17 +62,17 @@ def topk_nms(
         if not found_all:
             found = candidates.best(ahead)
         # The survivors among the better ones remove all that the better ones do.
-        pool = torch.arange(done, min(ahead, len(found)), device=scores.device)
+        pool = torch.arange(done, min(ahead, found.numel()), device=scores.device)
         pool = torch.cat([kept, pool]) if done else pool
         if shifted is not None:
             kept = pool[_nms(shifted[pool], nms_thresh)]
         else:
             rows, classes = candidates.locate(found[pool])
             kept = pool[_by_class(boxes_at(rows, classes), classes, nms_thresh)]
-        if len(found) < ahead or len(kept) >= k:
+        if found.numel() < ahead or kept.numel() >= k:
             return candidates.locate(found[kept[:k] if k > 0 else kept])
         # As many as would do if no smaller share survived, and some more.
-        done, growth = ahead, 1.25 * k / len(kept)
+        done, growth = ahead, 1.25 * k / kept.numel()
         ahead = math.ceil(done * min(max(growth, 1.5), 4))
 
 
@@ -110,18 +110,23 @@ class _Candidates:
             bound = self.maxima.flatten().topk(k, sorted=False).values.amin()
             eligible &= self.maxima >= bound
         rows, columns = eligible.nonzero(as_tuple=True)
-        num_classes, firsts = self.scores.shape[1], columns * self.width
-        # A row's last block may be short. It is read from further left, and what another block owns
-        # is dropped below.
-        starts = firsts.clamp(max=num_classes - self.width)
-        values = self.scores.unfold(1, self.width, 1)[rows, starts]
-        hits = values >= bound
-        block, offset = hits.nonzero(as_tuple=True)
-        values, classes = values[hits], starts[block] + offset
-        own = (values > self.score_thresh) & (classes >= firsts[block])
-        index = (rows[block] * num_classes + classes)[own]
+        num_classes = self.scores.shape[1]
+        if 4 * rows.numel() > self.maxima.numel():
+            hits = (self.scores > self.score_thresh) & (self.scores >= bound)
+            index, values = hits.flatten().nonzero().squeeze(1), self.scores[hits]
+        else:
+            # A row's last block may be short. It is read from further left, and what another block
+            # owns is dropped.
+            firsts = columns * self.width
+            starts = firsts.clamp(max=num_classes - self.width)
+            values = self.scores.unfold(1, self.width, 1)[rows, starts]
+            hits = values >= bound
+            block, offset = hits.nonzero(as_tuple=True)
+            values, classes = values[hits], starts[block] + offset
+            own = (values > self.score_thresh) & (classes >= firsts[block])
+            index, values = (rows[block] * num_classes + classes)[own], values[own]
         # `index` ascends, so a stable sort orders equal scores by row, then class.
-        return index[values[own].sort(descending=True, stable=True).indices[:k]]
+        return index[values.sort(descending=True, stable=True).indices[:k]]
 
 
 def _shift(boxes: Tensor, classes: Tensor) -> Tensor:

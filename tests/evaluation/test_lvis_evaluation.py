@@ -275,8 +275,11 @@ def test_rle_masks_equal_pasted_ones(register):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_results_file_is_detectron2s(register, tmp_path):
+def test_results_file_is_detectron2s(register, tmp_path, monkeypatch):
     from detectron2.evaluation import LVISEvaluator
+
+    # Far less than an image's line: lines come in pieces, as the end of every chunk does.
+    monkeypatch.setattr("iif_d2.evaluation.results_file._CHUNK", 1000)
 
     content = make_truth(10)
     contiguous = {id: place for place, id in enumerate(sorted(CATEGORY_IDS))}

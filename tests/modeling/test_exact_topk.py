@@ -216,11 +216,21 @@ def test_k_grows_where_few_survive(monkeypatch, rows, classes, step, nms_thresh)
     assert sum(pools) < rows * classes + 25 * len(pools)
 
 
-def test_few_candidates_are_looked_at():
-    """The bound is sharp: scores as far apart as a network's give no more than was asked for."""
-    scores = distinct_scores(np.random.default_rng(1), 500, 500)
-    index = topk_nms._Candidates(scores, 0.0).best(50)
-    assert torch.equal(scores.flatten()[index], scores.flatten().topk(50).values)
+@pytest.mark.parametrize("classes", [1, 2, 64, 65, 127, 128, 129, 191, 333])
+@pytest.mark.parametrize("levels", [7, 10**6])
+def test_best_candidates(classes, levels):
+    """Against a sort of all; the best are in a few rows, so that few blocks are read."""
+    rng = np.random.default_rng(classes)
+    scores = rng.integers(1, levels, (60, classes)) / levels / 2 + (rng.random((60, 1)) < 0.1) / 2
+    scores = torch.from_numpy(scores).float()
+    order = scores.flatten().sort(descending=True, stable=True)
+    for thresh in (-1.0, 0.3, 0.55):
+        expected = order.indices[order.values > thresh]
+        candidates = topk_nms._Candidates(scores, thresh)
+        assert candidates.lower_bound() <= len(expected)
+        assert torch.equal(candidates.best(None), expected)
+        for k in (1, 3, 50, 400, 10**6):
+            assert torch.equal(candidates.best(k), expected[:k])
 
 
 @pytest.mark.parametrize("topk", [-1, 1, 40, 200])

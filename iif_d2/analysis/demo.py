@@ -13,6 +13,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
 from PIL import Image
+from pycocotools import mask as coco_mask
 from torch import nn
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ from ..checkpoint import load_trained_model
 from ..config import load_config
 from ..data import config_frequency
 from ..errors import ConfigError, DataError, IIFError
+from ..evaluation import rle_masks
 from .drawing import draw_detections
 
 
@@ -63,7 +65,15 @@ def detect(cfg: CfgNode, model: nn.Module, image) -> Instances:
     network = image if cfg.INPUT.FORMAT == "RGB" else image[:, :, ::-1]
     network = resize.get_transform(network).apply_image(network)
     tensor = torch.as_tensor(network.astype("float32").transpose(2, 0, 1))
-    return model([{"image": tensor, "height": height, "width": width}])[0]["instances"].to("cpu")
+    with rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST):
+        found = model([{"image": tensor, "height": height, "width": width}])[0]["instances"]
+    if found.has("pred_masks_rle"):
+        rles = found.pred_masks_rle
+        found.remove("pred_masks_rle")
+        found.pred_masks = torch.zeros(len(rles), height, width, dtype=torch.bool)
+        for mask, rle in zip(found.pred_masks, rles):
+            mask.copy_(torch.from_numpy(coco_mask.decode(rle)))
+    return found.to("cpu")
 
 
 def _pictures(args: argparse.Namespace) -> list[str]:

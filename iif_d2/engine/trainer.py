@@ -28,7 +28,7 @@ from torch import nn
 from ..checkpoint import LongTailCheckpointer, settle_frequencies
 from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequency
 from ..errors import ConfigError, IIFError, UnknownNameError
-from ..evaluation import LongTailEvaluator
+from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 
 OPTIMIZERS = ("SGD", "ADAMW")
@@ -124,8 +124,16 @@ class LongTailTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict:
-        """As `DefaultTrainer.test`; also writes OUTPUT_DIR/inference/results.json."""
-        results = super().test(cfg, model, evaluators)
+        """As `DefaultTrainer.test`; also writes OUTPUT_DIR/inference/results.json.
+
+        Masks reach the evaluators as `pred_masks_rle`, at MODEL.ROI_MASK_HEAD.THRESH_TEST, unless
+        evaluators are given.
+        """
+        if evaluators is None:
+            with rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST):
+                results = super().test(cfg, model)
+        else:
+            results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and cfg.DATASETS.TEST:
             by_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             save_results(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), by_dataset)

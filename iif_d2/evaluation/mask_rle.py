@@ -4,8 +4,7 @@ Detectron2 pastes every M x M mask into an image of its own, tests the pixels ag
 and has pycocotools count the runs. Here the runs of each box's columns are computed (`mask_runs`)
 and all masks encoded together (`rle`), identically and at a cost that follows the boxes' widths.
 
-In a model: `GeneralizedRCNN.inference(inputs, do_postprocess=False)` returns instances with masks
-as they are predicted, and `postprocess_to_rle` takes the place of `detector_postprocess`.
+In a model `postprocess_to_rle` takes the place of `detector_postprocess`: see `rle_inference`.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Iterable, Optional, Sequence, Union
 import numpy as np
 
 from .errors import DataError
+from .tables import count_table, is_table
 
 logger = logging.getLogger(__name__)
 
@@ -178,11 +179,12 @@ def count_class_frequency(
     """Count images and instances of each class (Eq. 1).
 
     Args:
-        source: the name of a data set registered with Detectron2, a path to an LVIS or COCO json,
+        source: the name of a data set registered with Detectron2, a path to an LVIS or COCO json
+            or to a Parquet, CSV or JSON-lines table of labels (counted out of core, see `tables`),
             or a list of Detectron2 dataset dicts. `lvis_v1_train`, `lvis_v0.5_train` and
             `coco_2017_train` need no data on disk: their counts are packaged.
-        class_names: names for dataset dicts, which carry none; by default "0", "1", ... up to the
-            highest category_id.
+        class_names: for dataset dicts, which carry none, by default "0", "1", ... up to the
+            highest category_id; for a table its classes in order, by default sorted.
         cache_dir: where counts of a json are kept, by the file's content; None keeps nothing.
 
     Raises:
@@ -192,6 +194,8 @@ def count_class_frequency(
     if not isinstance(source, (str, os.PathLike)):
         return _count_dicts(source, class_names)
     path = os.fspath(source)
+    if is_table(path):
+        return ClassFrequency(*count_table(path, class_names))
     if path.endswith(".json") or os.path.isfile(path):
         return _count_json(path, cache_dir)
     return _count_registered(path, cache_dir)

@@ -8,7 +8,7 @@ from ..frequency import count_class_frequency
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="a registered data set, or an LVIS or COCO json")
+    parser.add_argument("source", help="a registered data set, an LVIS or COCO json, or a table of labels")
     parser.add_argument("--output", help="save the counts, for MODEL.LONG_TAIL.FREQUENCY")
 
 

@@ -1,4 +1,4 @@
-"""A Detectron2 model that returns run lengths in place of pasted masks, for as long as it is asked."""
+"""A Detectron2 model that returns run lengths in place of pasted masks, while it is asked to."""
 
 from __future__ import annotations
 

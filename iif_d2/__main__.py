@@ -10,6 +10,7 @@ from .errors import IIFError
 
 # A command is a module with add_arguments(parser) and run(args), which returns what to print.
 COMMANDS = {
+    "benchmark": ("engine.benchmark", "train and compare every method on mini_lvis"),
     "demo": ("analysis.demo", "draw what a trained model finds on pictures"),
     "fold": ("analysis.fold", "write a trained model for plain Detectron2"),
     "frequency": ("analysis.frequency_table", "count a data set's classes"),

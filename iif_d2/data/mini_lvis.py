@@ -24,7 +24,7 @@ from ..errors import DataError
 
 logger = logging.getLogger(__name__)
 
-VERSION = "3"  # raise it with every change of a pixel or an annotation
+VERSION = "4"  # raise it with every change of a pixel or an annotation
 SPLITS = ("train", "val", "dev")
 SIZE = 128  # pixels: height and width of every image
 
@@ -33,18 +33,25 @@ _NUM_IMAGES = {"train": 2000, "val": 480, "dev": 480}  # one in a hundred shows 
 _MOST, _LEAST = 450, 3  # training images of the most frequent and the rarest class
 _BALANCED = 24  # val and dev images of every class
 
-_RED, _GREEN, _BLUE, _YELLOW = (200, 60, 60), (60, 170, 70), (65, 85, 205), (205, 185, 60)
-_COLOURS = {"red": _RED, "green": _GREEN, "blue": _BLUE, "yellow": _YELLOW}
+_COLOURS = {
+    "red": (200, 60, 60),
+    "green": (60, 170, 70),
+    "blue": (65, 85, 205),
+    "yellow": (205, 185, 60),
+    "purple": (160, 65, 185),
+}
 _PATTERNS = ("plain", "striped", "dotted")
-_SHAPES = ("disc", "square", "triangle", "star", "cross")
-_POLYGONS = {"triangle": (3, 500, 0), "square": (4, 720, 0), "star": (5, 330, 1)}
+_SHAPES = ("disc", "triangle", "star", "cross")
+_POLYGONS = {"triangle": (3, 500, 0), "star": (5, 330, 1)}
 _CLASSES = list(itertools.product(_COLOURS, _PATTERNS, _SHAPES))
 
 _UNIT = 1024  # fixed-point one: integer geometry gives the same pixels on every machine
 _COS = np.rint(np.cos(np.arange(360) * np.pi / 180) * _UNIT).astype(np.int64)
 _MIN_VISIBLE = 30  # percent of an object that others may not cover
-_RADII = (11, 26)  # pixels, upper end excluded
-_COLOUR_JITTER, _NOISE = 25, 16  # levels of 255
+_RADII = (14, 31)  # pixels, upper end excluded
+_TILT = 30  # degrees to either side
+_TONES = (80, 110)  # levels of 255 between a pattern's marks and its ground
+_COLOUR_JITTER, _NOISE = 18, 10  # levels of 255
 
 
 def make_mini_lvis(root: str | os.PathLike, split: str) -> tuple[str, str]:
@@ -179,7 +186,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     """A smooth random colour field, int32 (128, 128, 3): 16-pixel cells, bilinear in integers."""
     cell = 16
     knots = rng.integers(-12, 13, (SIZE // cell + 1, SIZE // cell + 1, 3), dtype=np.int32)
-    knots += rng.integers(-45, 46, (SIZE // cell + 1, SIZE // cell + 1, 1), dtype=np.int32)
+    knots += rng.integers(-25, 26, (SIZE // cell + 1, SIZE // cell + 1, 1), dtype=np.int32)
     knots += rng.integers(70, 190, dtype=np.int32) + rng.integers(-20, 21, 3, dtype=np.int32)
     low, step = np.divmod(np.arange(SIZE), cell)
     far = step.astype(np.int32)[:, None]
@@ -191,12 +198,12 @@ def _background(rng: np.random.Generator) -> np.ndarray:
 def _object(rng: np.random.Generator, cls: int) -> tuple[np.ndarray, np.ndarray]:
     """One object at a random size, angle and shade: mask bool (S, S), colours int64 (S, S, 3)."""
     colour, pattern, shape = _CLASSES[cls]
-    radius, angle = int(rng.integers(*_RADII)), int(rng.integers(0, 360))
+    radius, angle = int(rng.integers(*_RADII)), int(rng.integers(-_TILT, _TILT + 1))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     cos, sin = _COS[angle], _COS[angle - 90]
     u, v = (x * cos + y * sin) // radius, (y * cos - x * sin) // radius  # _UNIT is the radius
     base = np.array(_COLOURS[colour]) + rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3)
-    tone = rng.integers(50, 80) * (1 - 2 * rng.integers(0, 2))  # lighter or darker
+    tone = rng.integers(*_TONES) * (1 - 2 * rng.integers(0, 2))  # lighter or darker
     marked = _marks(pattern, u, v)[..., None]
     return _inside(shape, u, v), np.where(marked, base + tone, base)
 

@@ -2,6 +2,7 @@
 
 from .launch import launch
 from .setup import setup
+from .train import main
 from .trainer import LongTailTrainer
 
-__all__ = ["LongTailTrainer", "launch", "setup"]
+__all__ = ["LongTailTrainer", "launch", "main", "setup"]

@@ -30,6 +30,12 @@ from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequen
 from ..errors import ConfigError, IIFError, UnknownNameError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
+from .second_stage import (
+    FrozenNorms,
+    ObservingTrainer,
+    freeze_first_stage,
+    second_stage_methods,
+)
 
 OPTIMIZERS = ("SGD", "ADAMW")
 
@@ -41,14 +47,22 @@ class LongTailTrainer(DefaultTrainer):
         TrainerBase.__init__(self)  # DefaultTrainer's wraps the model in a way that CPU refuses
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
-        optimizer = self.build_optimizer(cfg, model)
+        self._second_stage = second_stage_methods(model)
+        learns = not self._second_stage or freeze_first_stage(model, self._second_stage)
+        # Where nothing learns the optimizer is never stepped; scheduler and checkpoints want one.
+        optimizer = (
+            self.build_optimizer(cfg, model) if learns else torch.optim.SGD(model.parameters(), 0.0)
+        )
         data_loader = self.build_train_loader(cfg)
         on_cpu = cfg.MODEL.DEVICE == "cpu"
-        model = create_ddp_model(
-            model, broadcast_buffers=False, **({"device_ids": None} if on_cpu else {})
-        )
-        trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = trainer(model, data_loader, optimizer)
+        if learns:  # DistributedDataParallel refuses a model without gradients
+            model = create_ddp_model(
+                model, broadcast_buffers=False, **({"device_ids": None} if on_cpu else {})
+            )
+            trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+            self._trainer = trainer(model, data_loader, optimizer)
+        else:
+            self._trainer = ObservingTrainer(model, data_loader, optimizer, self._second_stage)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LongTailCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
@@ -61,12 +75,22 @@ class LongTailTrainer(DefaultTrainer):
 
         Raises:
             CheckpointError: see `LongTailCheckpointer.load`.
+            ConfigError: the method is a second stage, and there is no model to stand on.
         """
         resuming = resume and self.checkpointer.has_checkpoint()
+        if self._second_stage and not resuming and not self.cfg.MODEL.WEIGHTS:
+            raise ConfigError(
+                f"{type(self._second_stage[0]).__name__} is a second stage over a frozen model; "
+                f"set MODEL.WEIGHTS to a checkpoint trained with METHOD Softmax"
+            )
         self.checkpointer.strict_shapes = resuming
         super().resume_or_load(resume)
         checkpoint = self.checkpointer.get_checkpoint_file() if resuming else self.cfg.MODEL.WEIGHTS
         settle_frequencies(self.model, training=True, checkpoint=checkpoint)
+
+    def build_hooks(self) -> list:
+        hooks = super().build_hooks()
+        return [FrozenNorms(self.model), *hooks] if self._second_stage else hooks
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -30,6 +30,7 @@ class LogN(LongTailMethod):
 
     uses_frequency = False
     has_state = True
+    second_stage = True
 
     def __init__(
         self, frequency: Union[ClassFrequency, DeferredFrequency], background: bool = True

@@ -1,0 +1,172 @@
+"""The benchmark's runs as csv, as a Markdown table and as plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from dataclasses import dataclass
+from typing import Optional, Sequence
+
+import numpy as np
+
+from ..errors import DataError
+from ..evaluation.results import load_results
+from ..files import write_atomically
+
+# Column: task and metric in results.json. Mask AP first, as in the paper's tables.
+COLUMNS = {
+    "AP": ("segm", "AP"),
+    "APr": ("segm", "APr"),
+    "APc": ("segm", "APc"),
+    "APf": ("segm", "APf"),
+    "box AP": ("bbox", "AP"),
+    "box APr": ("bbox", "APr"),
+}
+COSTS = ("cpu_seconds", "wall_seconds", "peak_mb")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row and seed; `results` (columns) and `cost` are None where it was not run to the end."""
+
+    row: str
+    seed: int
+    folder: str
+    results: Optional[dict[str, float]]
+    cost: Optional[dict[str, float]]
+
+
+def read_run(row: str, seed: int, folder: str) -> Run:
+    """What a run left in its OUTPUT_DIR."""
+    path = os.path.join(folder, "inference", "results.json")
+    if not os.path.isfile(path):
+        return Run(row, seed, folder, None, None)
+    (tasks,) = load_results(path).values()
+    results = {
+        column: tasks.get(task, {}).get(metric, math.nan)
+        for column, (task, metric) in COLUMNS.items()
+    }
+    cost_path = os.path.join(folder, "cost.json")
+    if not os.path.isfile(cost_path):
+        return Run(row, seed, folder, results, None)
+    with open(cost_path, encoding="utf-8") as file:
+        try:
+            cost = json.load(file)
+        except ValueError as error:
+            raise DataError(f"{cost_path} is damaged: {error}; remove it") from None
+    return Run(row, seed, folder, results, cost)
+
+
+def write_tables(
+    output: str, runs: Sequence[Run], models: Sequence[tuple[str, str, str]]
+) -> list[str]:
+    """Write results.csv, table.md and the plots that the runs allow; the table, and where they lie.
+
+    Args:
+        models: label, softmax's row and IIF's row of each model in the plot of models.
+    """
+    table = markdown(runs)
+    written = {"results.csv": _csv(runs), "table.md": table + "\n"}
+    for name, content in written.items():
+        write_atomically(os.path.join(output, name), content)
+    names = list(written)
+    done = [run for run in runs if run.results is not None]
+    if done:
+        _plot_rows(os.path.join(output, "ap_apr.png"), done)
+        names.append("ap_apr.png")
+    if _plot_models(os.path.join(output, "models.png"), done, models):
+        names.append("models.png")
+    return [table, "", *(os.path.join(output, name) for name in names)]
+
+
+def markdown(runs: Sequence[Run]) -> str:
+    """A line a row: means over its seeds, with the standard deviation where there are several."""
+    head = ["method", *COLUMNS, "seeds", "CPU min", "peak GB"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in dict.fromkeys(run.row for run in runs):
+        of_row = [run for run in runs if run.row == row and run.results is not None]
+        if not of_row:
+            lines.append(f"| {row} | not run |{' |' * (len(head) - 2)}")
+            continue
+        cells = [_spread([run.results[column] for run in of_row]) for column in COLUMNS]
+        cells.append(", ".join(str(run.seed) for run in of_row))
+        costs = [run.cost for run in of_row if run.cost]
+        for key, unit in (("cpu_seconds", 60), ("peak_mb", 1024)):
+            cells.append(f"{np.mean([c[key] for c in costs]) / unit:.1f}" if costs else "-")
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    mean = f"{np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"
+
+
+def _csv(runs: Sequence[Run]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["row", "seed", *COLUMNS, *COSTS])
+    for run in runs:
+        if run.results is None:
+            table.writerow([run.row, run.seed, "not run"])
+            continue
+        cost = run.cost or {}
+        numbers = [*run.results.values(), *(cost.get(key, math.nan) for key in COSTS)]
+        table.writerow([run.row, run.seed, *(f"{number:.3f}" for number in numbers)])
+    return text.getvalue()
+
+
+def _means(runs: Sequence[Run], column: str) -> dict[str, float]:
+    rows = dict.fromkeys(run.row for run in runs)
+    return {r: np.mean([run.results[column] for run in runs if run.row == r]) for r in rows}
+
+
+def _plot_rows(path: str, done: Sequence[Run]) -> None:
+    figure, axes = _figure(7, 5.5)
+    ap, apr = _means(done, "AP"), _means(done, "APr")
+    for run in done:
+        axes.plot(run.results["AP"], run.results["APr"], ".", color="0.75", zorder=1)
+    for row in ap:
+        ours = "IIF" in row
+        axes.plot(ap[row], apr[row], "o", color="#d55e00" if ours else "#0072b2", zorder=2)
+        axes.annotate(row, (ap[row], apr[row]), (5, 3), textcoords="offset points", fontsize=7)
+    axes.set_xlabel("mask AP, mini_lvis_val (percent)")
+    axes.set_ylabel("mask APr: classes of 3 to 10 training images")
+    axes.set_title("Means over seeds; grey: single runs", fontsize=9)
+    axes.margins(x=0.15)
+    _save(figure, path)
+
+
+def _plot_models(path: str, done: Sequence[Run], models: Sequence[tuple[str, str, str]]) -> bool:
+    """AP of softmax and IIF over models, the poster's figure (a); whether there was one to draw."""
+    ap = _means(done, "AP")
+    there = [model for model in models if model[1] in ap and model[2] in ap]
+    if not there:
+        return False
+    figure, axes = _figure(1.5 + 1.3 * len(there), 3.5)
+    for side, (name, color) in enumerate((("Softmax", "#0072b2"), ("IIF raw", "#d55e00"))):
+        heights = [ap[model[1 + side]] for model in there]
+        bars = axes.bar(np.arange(len(there)) + 0.4 * side - 0.2, heights, 0.38, color=color)
+        axes.bar_label(bars, fmt="%.1f", fontsize=8)
+        bars.set_label(name)
+    axes.set_xticks(range(len(there)), [model[0] for model in there])
+    axes.set_ylabel("mask AP (percent)")
+    axes.legend(fontsize=8, loc="lower right")
+    _save(figure, path)
+    return True
+
+
+def _figure(width: float, height: float):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure, path: str) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=130)
+    write_atomically(path, picture.getvalue())

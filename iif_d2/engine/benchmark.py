@@ -1,0 +1,160 @@
+"""`python -m iif_d2 benchmark`: every method on mini_lvis by one recipe, in one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Optional, Sequence
+
+from detectron2.engine import default_argument_parser
+from tqdm import tqdm
+
+from ..analysis.benchmark_table import Run, read_run, write_tables
+from ..config import config_path
+from ..errors import ConfigError, DataError, UnknownNameError
+from ..files import write_atomically
+from .benchmark_rows import MODELS, ROWS, Row
+from .train import main
+
+CONFIGS = "Mini-InstanceSegmentation"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", default="output/benchmark", help="folder of runs and tables")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows, by name")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of each row's own seeds")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, one thread each")
+    parser.add_argument("--list", action="store_true", help="say what is done and stop")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="-- KEY VALUE for every run")
+
+
+def run(args: argparse.Namespace) -> str:
+    """Run what is not done yet; write the tables and plots; say where.
+
+    A run that was stopped goes on from its last checkpoint. Runs made with other options are not
+    mixed: `opts` must be those that the folder was begun with.
+    """
+    if args.jobs < 1:
+        raise ConfigError(f"--jobs is {args.jobs}; at least one run at a time")
+    opts = [word for word in args.opts if word != "--"]
+    _check_options(args.output, opts)
+    rows = _chosen(args.rows)
+    todo = [(row, seed) for row in rows for seed in args.seeds or range(row.seeds)]
+    if not args.list:
+        _run_all(args.output, todo, opts, args.jobs)
+    return "\n".join(write_tables(args.output, _all_runs(args.output), MODELS))
+
+
+def folder_of(output: str, row: Row, seed: int) -> str:
+    """OUTPUT_DIR of a row's run."""
+    name = "".join(c if c.isalnum() else "_" for c in row.name.lower())
+    return os.path.join(output, "runs", name, f"seed{seed}")
+
+
+def _chosen(names: Optional[Sequence[str]]) -> list[Row]:
+    known = {row.name: row for row in ROWS}
+    for name in names or ():
+        if name not in known:
+            raise UnknownNameError.of("benchmark row", name, known)
+    wanted = set(names or known)
+    wanted |= {known[name].on for name in wanted} - {""}
+    return [row for row in ROWS if row.name in wanted]
+
+
+def _all_runs(output: str) -> list[Run]:
+    """Every row of the benchmark, with the seeds that are there; none is left out."""
+    runs = []
+    for row in ROWS:
+        folder = os.path.dirname(folder_of(output, row, 0))
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        seeds = sorted(int(n[4:]) for n in names if n.startswith("seed") and n[4:].isdigit())
+        runs += [read_run(row.name, seed, folder_of(output, row, seed)) for seed in seeds or [0]]
+    return runs
+
+
+def _check_options(output: str, opts: list[str]) -> None:
+    path = os.path.join(output, "options.json")
+    if not os.path.exists(path):
+        write_atomically(path, json.dumps(opts) + "\n")
+        return
+    with open(path, encoding="utf-8") as file:
+        begun = json.load(file)
+    if begun != opts:
+        raise DataError(
+            f"{path}: this benchmark was begun with {' '.join(begun) or 'no options'}, not "
+            f"{' '.join(opts) or 'none'}; give another --output"
+        )
+
+
+def _run_all(output: str, todo: list[tuple[Row, int]], opts: list[str], jobs: int) -> None:
+    """Run in order, `jobs` at a time; a run waits for the one it stands on."""
+    done: dict[tuple[str, int], Future] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        for row, seed in todo:
+            base = done.get((row.on, seed))
+            done[row.name, seed] = pool.submit(_run_one, output, row, seed, opts, base)
+        bar = tqdm(as_completed(done.values()), total=len(done), desc="benchmark", unit="run")
+        try:
+            for future in bar:
+                bar.set_postfix_str(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run_one(output: str, row: Row, seed: int, opts: list[str], base: Optional[Future]) -> str:
+    folder = folder_of(output, row, seed)
+    if read_run(row.name, seed, folder).results is not None:
+        return f"{row.name} {seed} was done"
+    options = [*row.options, "DATALOADER.NUM_WORKERS", "0", *opts, "SEED", str(seed)]
+    options += ["OUTPUT_DIR", folder]
+    if row.on:
+        if base is not None:
+            base.result()
+        on = next(other for other in ROWS if other.name == row.on)
+        weights = os.path.join(folder_of(output, on, seed), "model_final.pth")
+        options += ["MODEL.WEIGHTS", weights]
+    os.makedirs(folder, exist_ok=True)
+    config = config_path(f"{CONFIGS}/{row.config}.yaml")
+    words = ["--config-file", config, "--resume" if row.trains else "--eval-only", *options]
+    process = get_context("spawn").Process(target=_child, args=(words, folder))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise DataError(f"{row.name}, seed {seed}, failed; see {os.path.join(folder, 'run.log')}")
+    return f"{row.name} {seed}"
+
+
+def _child(words: list[str], folder: str) -> None:
+    """A run by itself, so that its time and memory are its own; what it prints goes to a file."""
+    log = os.open(os.path.join(folder, "run.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+    import torch
+
+    torch.set_num_threads(1)
+    start = time.time()
+    try:
+        main(default_argument_parser().parse_args(words))
+    finally:
+        _add_cost(os.path.join(folder, "cost.json"), time.time() - start)
+
+
+def _add_cost(path: str, wall: float) -> None:
+    """Add this process's seconds to what an interrupted run has used before."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cost = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_mb": 0.0}
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            cost = json.load(file)
+    cost["cpu_seconds"] += used.ru_utime + used.ru_stime + workers.ru_utime + workers.ru_stime
+    cost["wall_seconds"] += wall
+    cost["peak_mb"] = max(cost["peak_mb"], used.ru_maxrss / 1024)
+    write_atomically(path, json.dumps(cost) + "\n")

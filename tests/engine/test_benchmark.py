@@ -1,0 +1,107 @@
+"""The benchmark command: runs what is not done, in order, and says of the rest that it was not."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from iif_d2.__main__ import main
+from iif_d2.analysis.benchmark_table import Run, markdown
+from iif_d2.config import load_config
+from iif_d2.engine import benchmark
+from iif_d2.engine.benchmark_rows import MODELS, ROWS
+from iif_d2.methods import METHOD_REGISTRY
+
+from ..conftest import TINY
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Runs in this process, and what was started: (row's folder, command line)."""
+    words_of = []
+
+    class Process:
+        exitcode = 0
+
+        def __init__(self, target, args):
+            self.args = args
+
+        def start(self):
+            words, folder = self.args
+            words_of.append((folder, words))
+            benchmark.main(benchmark.default_argument_parser().parse_args(words))
+
+        def join(self):
+            pass
+
+    class Context:
+        pass
+
+    Context.Process = Process
+    monkeypatch.setattr(benchmark, "get_context", lambda kind: Context)
+    return words_of
+
+
+def bench(out, *words):
+    return main(["benchmark", "--output", str(out), *words])
+
+
+def test_every_row_has_a_config_and_a_method_that_there_is():
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        options = ["MODEL.DEVICE", "cpu", *row.options]
+        cfg = load_config(f"Mini-InstanceSegmentation/{row.config}.yaml", options)
+        assert cfg.MODEL.LONG_TAIL.METHOD in METHOD_REGISTRY
+        assert cfg.DATASETS.TEST == ("mini_lvis_val",)
+        if row.on:
+            assert row.on in {other.name for other in ROWS[: ROWS.index(row)]}
+    assert {name for model in MODELS for name in model[1:]} <= {row.name for row in ROWS}
+
+
+def test_it_trains_evaluates_on_top_and_skips_what_is_done(
+    started, dataset_name, tmp_path, capsys
+):
+    rows = ("--rows", "Softmax", "NorCal", "LogN", "--seeds", "1", "--", *TINY)
+    assert bench(tmp_path, *rows) == 0
+    printed = capsys.readouterr().out
+    assert [words[2] for _, words in started] == ["--resume", "--eval-only", "--resume"]
+    for _, words in started[1:]:
+        weights = words[words.index("MODEL.WEIGHTS", words.index("OUTPUT_DIR")) + 1]
+        assert weights == str(tmp_path / "runs" / "softmax" / "seed1" / "model_final.pth")
+    with open(tmp_path / "results.csv", encoding="utf-8") as file:
+        table = {line["row"]: line for line in csv.DictReader(file)}
+    assert len(table) == len(ROWS)
+    results = json.loads((tmp_path / "runs/norcal/seed1/inference/results.json").read_text())
+    assert float(table["NorCal"]["AP"]) == pytest.approx(
+        results["tiny_lvis"]["segm"]["AP"], abs=1e-3
+    )
+    assert table["DropLoss"]["AP"] == "not run" and "| DropLoss | not run |" in printed
+    assert (tmp_path / "ap_apr.png").stat().st_size > 1000
+    started.clear()
+    assert bench(tmp_path, *rows) == 0
+    assert started == []
+
+
+def test_runs_of_other_options_are_not_mixed(tmp_path, capsys):
+    assert bench(tmp_path, "--list", "--", "SOLVER.MAX_ITER", "10") == 0
+    assert bench(tmp_path, "--list", "--", "SOLVER.MAX_ITER", "20") == 2
+    assert "was begun with SOLVER.MAX_ITER 10" in capsys.readouterr().err
+    assert bench(tmp_path, "--rows", "Softmx", "--", "SOLVER.MAX_ITER", "10") == 2
+    assert "unknown benchmark row 'Softmx'; known: Softmax" in capsys.readouterr().err
+
+
+def test_the_table_gives_means_and_their_spread():
+    columns = ("AP", "APr", "APc", "APf", "box AP", "box APr")
+    cost = {"cpu_seconds": 120.0, "peak_mb": 2048.0}
+    runs = [
+        Run("A", 0, "", dict.fromkeys(columns, 10.0), cost),
+        Run("A", 2, "", dict.fromkeys(columns, 12.0), cost),
+        Run("B", 0, "", dict.fromkeys(columns, 1.0), None),
+        Run("C", 0, "", None, None),
+    ]
+    lines = markdown(runs).splitlines()
+    assert lines[2] == "| A |" + " 11.0 ± 1.4 |" * 6 + " 0, 2 | 2.0 | 2.0 |"
+    assert lines[3] == "| B |" + " 1.0 |" * 6 + " 0 | - | - |"
+    assert lines[4].startswith("| C | not run |") and lines[4].count("|") == lines[2].count("|")

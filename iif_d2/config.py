@@ -56,6 +56,10 @@ def add_iif_config(cfg: CN) -> None:
     # its code, and a folded model there keeps that; IIF's RSB recipe has 0.4.
     cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST = 0.5
 
+    # Also write inference/<data set>/lvis_instances_results.json, every detection as LVIS's server
+    # takes it.
+    cfg.TEST.WRITE_RESULTS = False
+
     # "SGD" (Detectron2's), or "ADAMW" (Loshchilov and Hutter, 2019) with the same parameter groups.
     cfg.SOLVER.OPTIMIZER = "SGD"
 

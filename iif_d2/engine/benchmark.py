@@ -112,8 +112,8 @@ def _run_one(output: str, row: Row, seed: int, opts: list[str], base: Optional[F
     folder = folder_of(output, row, seed)
     if read_run(row.name, seed, folder).results is not None:
         return f"{row.name} {seed} was done"
-    options = [*row.options, "DATALOADER.NUM_WORKERS", "0", *opts, "SEED", str(seed)]
-    options += ["OUTPUT_DIR", folder]
+    options = [*row.options, "DATALOADER.NUM_WORKERS", "0", "TEST.WRITE_RESULTS", "True", *opts]
+    options += ["SEED", str(seed), "OUTPUT_DIR", folder]
     if row.on:
         if base is not None:
             base.result()

@@ -144,6 +144,7 @@ class LongTailTrainer(DefaultTrainer):
             dataset_name,
             output_dir=os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name),
             frequency=frequency,
+            write_results=cfg.TEST.WRITE_RESULTS,
         )
 
     @classmethod

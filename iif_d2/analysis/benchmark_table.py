@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import DataError
 from ..evaluation.results import load_results
 from ..files import write_atomically
+from .plotting import figure_of, save_figure
 
 # Column: task and metric in results.json. Mask AP first, as in the paper's tables.
 COLUMNS = {
@@ -125,7 +126,7 @@ def _means(runs: Sequence[Run], column: str) -> dict[str, float]:
 
 
 def _plot_rows(path: str, done: Sequence[Run]) -> None:
-    figure, axes = _figure(7, 5.5)
+    figure, axes = figure_of(7, 5.5)
     ap, apr = _means(done, "AP"), _means(done, "APr")
     for run in done:
         axes.plot(run.results["AP"], run.results["APr"], ".", color="0.75", zorder=1)
@@ -137,7 +138,7 @@ def _plot_rows(path: str, done: Sequence[Run]) -> None:
     axes.set_ylabel("mask APr: classes of 3 to 10 training images")
     axes.set_title("Means over seeds; grey: single runs", fontsize=9)
     axes.margins(x=0.15)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _plot_models(path: str, done: Sequence[Run], models: Sequence[tuple[str, str, str]]) -> bool:
@@ -146,7 +147,7 @@ def _plot_models(path: str, done: Sequence[Run], models: Sequence[tuple[str, str
     there = [model for model in models if model[1] in ap and model[2] in ap]
     if not there:
         return False
-    figure, axes = _figure(1.5 + 1.3 * len(there), 3.5)
+    figure, axes = figure_of(1.5 + 1.3 * len(there), 3.5)
     for side, (name, color) in enumerate((("Softmax", "#0072b2"), ("IIF raw", "#d55e00"))):
         heights = [ap[model[1 + side]] for model in there]
         bars = axes.bar(np.arange(len(there)) + 0.4 * side - 0.2, heights, 0.38, color=color)
@@ -155,18 +156,5 @@ def _plot_models(path: str, done: Sequence[Run], models: Sequence[tuple[str, str
     axes.set_xticks(range(len(there)), [model[0] for model in there])
     axes.set_ylabel("mask AP (percent)")
     axes.legend(fontsize=8, loc="lower right")
-    _save(figure, path)
+    save_figure(figure, path)
     return True
-
-
-def _figure(width: float, height: float):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _save(figure, path: str) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    write_atomically(path, picture.getvalue())

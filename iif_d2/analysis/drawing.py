@@ -10,7 +10,6 @@ from detectron2.utils.visualizer import ColorMode, Visualizer
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; RGB in [0, 1].
 GROUP_COLORS = {"r": (0.84, 0.37, 0.0), "c": (0.0, 0.45, 0.7), "f": (0.0, 0.62, 0.45)}
-GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 _UNKNOWN = (0.35, 0.35, 0.35)
 _SMALLEST = 480  # pixels: smaller pictures are enlarged so that labels can be read
 

@@ -12,14 +12,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Optional, Sequence
 
+from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser
 from tqdm import tqdm
 
+from ..analysis.benchmark_figures import write_false_positives, write_norms
 from ..analysis.benchmark_table import Run, read_run, write_tables
 from ..config import config_path
 from ..errors import ConfigError, DataError, UnknownNameError
 from ..files import write_atomically
-from .benchmark_rows import MODELS, ROWS, Row
+from ..frequency import count_class_frequency
+from .benchmark_rows import FALSE_POSITIVES, MODELS, NORMS, ROWS, TRAIN, VAL, Row
 from .train import main
 
 CONFIGS = "Mini-InstanceSegmentation"
@@ -48,13 +51,33 @@ def run(args: argparse.Namespace) -> str:
     todo = [(row, seed) for row in rows for seed in args.seeds or range(row.seeds)]
     if not args.list:
         _run_all(args.output, todo, opts, args.jobs)
-    return "\n".join(write_tables(args.output, _all_runs(args.output), MODELS))
+    lines = write_tables(args.output, _all_runs(args.output), MODELS)
+    return "\n".join(lines + _figures(args.output))
 
 
 def folder_of(output: str, row: Row, seed: int) -> str:
     """OUTPUT_DIR of a row's run."""
     name = "".join(c if c.isalnum() else "_" for c in row.name.lower())
     return os.path.join(output, "runs", name, f"seed{seed}")
+
+
+def _figures(output: str) -> list[str]:
+    """The poster's figures, from the runs of seed 0 that are there."""
+    folders = {row.name: folder_of(output, row, 0) for row in ROWS}
+    models = [(name, os.path.join(folders[name], "model_final.pth")) for name in NORMS]
+    written = []
+    if all(os.path.isfile(path) for _, path in models):
+        written += write_norms(output, count_class_frequency(TRAIN), models)
+    found = {
+        name: os.path.join(folders[name], "inference", VAL, "lvis_instances_results.json")
+        for name in FALSE_POSITIVES
+    }
+    detections = [(name, path) for name, path in found.items() if os.path.isfile(path)]
+    if detections:
+        groups = count_class_frequency(TRAIN).groups()
+        truth = MetadataCatalog.get(VAL).json_file
+        written += write_false_positives(output, truth, groups, detections)
+    return written
 
 
 def _chosen(names: Optional[Sequence[str]]) -> list[Row]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TRAIN, VAL = "mini_lvis_train", "mini_lvis_val"
 SOFTMAX = "mask_rcnn_R_18_FPN_softmax"
 IIF = "mask_rcnn_R_18_FPN_iif"
 
@@ -101,3 +102,7 @@ MODELS = (
     ("Cascade R18", "Cascade Softmax", "Cascade IIF raw"),
     ("Cosine R18", "Cosine Softmax", "Cosine IIF raw"),
 )
+
+# Figure (b), classifier norms; and the rows whose false positives on background are counted.
+NORMS = ("Softmax", "IIF raw")
+FALSE_POSITIVES = ("Softmax", "NorCal", "Logit adjustment, post-hoc", "IIF raw")

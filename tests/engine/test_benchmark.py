@@ -61,24 +61,28 @@ def test_every_row_has_a_config_and_a_method_that_there_is():
 
 
 def test_it_trains_evaluates_on_top_and_skips_what_is_done(
-    started, dataset_name, tmp_path, capsys
+    started, dataset_name, tmp_path, capsys, monkeypatch
 ):
-    rows = ("--rows", "Softmax", "NorCal", "LogN", "--seeds", "1", "--", *TINY)
+    monkeypatch.setattr(benchmark, "TRAIN", dataset_name)
+    monkeypatch.setattr(benchmark, "VAL", dataset_name)
+    rows = ("--rows", "Softmax", "NorCal", "LogN", "--seeds", "0", "--", *TINY)
     assert bench(tmp_path, *rows) == 0
     printed = capsys.readouterr().out
     assert [words[2] for _, words in started] == ["--resume", "--eval-only", "--resume"]
     for _, words in started[1:]:
         weights = words[words.index("MODEL.WEIGHTS", words.index("OUTPUT_DIR")) + 1]
-        assert weights == str(tmp_path / "runs" / "softmax" / "seed1" / "model_final.pth")
+        assert weights == str(tmp_path / "runs" / "softmax" / "seed0" / "model_final.pth")
     with open(tmp_path / "results.csv", encoding="utf-8") as file:
         table = {line["row"]: line for line in csv.DictReader(file)}
     assert len(table) == len(ROWS)
-    results = json.loads((tmp_path / "runs/norcal/seed1/inference/results.json").read_text())
+    results = json.loads((tmp_path / "runs/norcal/seed0/inference/results.json").read_text())
     assert float(table["NorCal"]["AP"]) == pytest.approx(
         results["tiny_lvis"]["segm"]["AP"], abs=1e-3
     )
     assert table["DropLoss"]["AP"] == "not run" and "| DropLoss | not run |" in printed
     assert (tmp_path / "ap_apr.png").stat().st_size > 1000
+    with open(tmp_path / "false_positives.csv", encoding="utf-8") as file:
+        assert [line["method"] for line in csv.DictReader(file)] == ["Softmax", "NorCal"]
     started.clear()
     assert bench(tmp_path, *rows) == 0
     assert started == []

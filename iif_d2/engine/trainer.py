@@ -30,6 +30,8 @@ from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequen
 from ..errors import ConfigError, IIFError, UnknownNameError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
+from .classifier_stats import ClassifierStats
+from .writers import extra_writers
 
 OPTIMIZERS = ("SGD", "ADAMW")
 
@@ -67,6 +69,17 @@ class LongTailTrainer(DefaultTrainer):
         super().resume_or_load(resume)
         checkpoint = self.checkpointer.get_checkpoint_file() if resuming else self.cfg.MODEL.WEIGHTS
         settle_frequencies(self.model, training=True, checkpoint=checkpoint)
+
+    def build_hooks(self) -> list:
+        """As `DefaultTrainer`'s, with `ClassifierStats` before what writes."""
+        hooks = super().build_hooks()
+        if self.cfg.LOG.CLASSIFIER_PERIOD > 0 and comm.is_main_process():
+            hooks.insert(0, ClassifierStats(self.cfg, self.cfg.LOG.CLASSIFIER_PERIOD))
+        return hooks
+
+    def build_writers(self) -> list:
+        """Console, metrics.json and TensorBoard as `DefaultTrainer` has them, and LOG.WRITERS."""
+        return [*super().build_writers(), *extra_writers(self.cfg)]
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": ("analysis.demo", "draw what a trained model finds on pictures"),
     "fold": ("analysis.fold", "write a trained model for plain Detectron2"),
     "frequency": ("analysis.frequency_table", "count a data set's classes"),
+    "sweep": ("analysis.sweep", "score many test-time settings in one pass over a held-out set"),
     "summary": ("analysis.summary", "print a run's result table and where its files lie"),
 }
 

@@ -49,6 +49,8 @@ def add_iif_config(cfg: CN) -> None:
     _C.IIF.NORMALIZER = "sum"
     # Apply the factor at test only, over a model trained with Softmax.
     _C.IIF.POST_HOC = False
+    # Exponent of the factor, in [0, 1]: 0 is softmax, 1 the paper's. `python -m iif_d2 sweep`.
+    _C.IIF.STRENGTH = 1.0
 
     _add_peer_options(_C)
 
@@ -62,6 +64,13 @@ def add_iif_config(cfg: CN) -> None:
 
     # "SGD" (Detectron2's), or "ADAMW" (Loshchilov and Hutter, 2019) with the same parameter groups.
     cfg.SOLVER.OPTIMIZER = "SGD"
+
+    # Logs beside the console, metrics.json and TensorBoard: any of "wandb" and "mlflow".
+    cfg.LOG = CN()
+    cfg.LOG.WRITERS = ()
+    # Iterations between two looks at the classifier's weight norms and gradient shares by group; 0
+    # is never. 20 is Detectron2's period of writing.
+    cfg.LOG.CLASSIFIER_PERIOD = 20
 
 
 def _add_peer_options(_C: CN) -> None:

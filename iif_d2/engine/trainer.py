@@ -30,12 +30,14 @@ from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequen
 from ..errors import ConfigError, IIFError, UnknownNameError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
+from .classifier_stats import ClassifierStats
 from .second_stage import (
     FrozenNorms,
     ObservingTrainer,
     freeze_first_stage,
     second_stage_methods,
 )
+from .writers import extra_writers
 
 OPTIMIZERS = ("SGD", "ADAMW")
 
@@ -89,8 +91,17 @@ class LongTailTrainer(DefaultTrainer):
         settle_frequencies(self.model, training=True, checkpoint=checkpoint)
 
     def build_hooks(self) -> list:
+        """As `DefaultTrainer`'s, with what must come before a step is made or written."""
         hooks = super().build_hooks()
-        return [FrozenNorms(self.model), *hooks] if self._second_stage else hooks
+        if self._second_stage:
+            hooks.insert(0, FrozenNorms(self.model))
+        if self.cfg.LOG.CLASSIFIER_PERIOD > 0 and comm.is_main_process():
+            hooks.insert(0, ClassifierStats(self.cfg, self.cfg.LOG.CLASSIFIER_PERIOD))
+        return hooks
+
+    def build_writers(self) -> list:
+        """Console, metrics.json and TensorBoard as `DefaultTrainer` has them, and LOG.WRITERS."""
+        return [*super().build_writers(), *extra_writers(self.cfg)]
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -79,6 +79,10 @@ class Detections:
             masks = [masks[i] for i in index]
         return Detections(self.boxes[index], self.scores[index], self.classes[index], masks)
 
+    def scored(self, scores: np.ndarray) -> Detections:
+        """The same with other scores, (N,)."""
+        return replace(self, scores=scores.astype(np.float64))
+
     def best(self, limit: int) -> np.ndarray:
         """Places of the `limit` highest scores of all classes together, ties in order (LVIS)."""
         if len(self) <= limit:

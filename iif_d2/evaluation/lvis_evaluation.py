@@ -81,7 +81,7 @@ class LongTailEvaluator(DatasetEvaluator):
         if write_results and not output_dir:
             raise ConfigError("write_results needs an output_dir to write to")
         self._name = dataset_name
-        self._truth = _ground_truth(dataset_name)
+        self._truth = dataset_ground_truth(dataset_name)
         if frequency is not None:
             tables.check_classes(self._truth, frequency)
         self._frequency = frequency
@@ -245,7 +245,12 @@ class LongTailEvaluator(DatasetEvaluator):
             logger.info("%s AP of each class written to %s", task, path)
 
 
-def _ground_truth(dataset_name: str) -> GroundTruth:
+def dataset_ground_truth(dataset_name: str) -> GroundTruth:
+    """The annotations of a registered data set.
+
+    Raises:
+        DataError: no such data set, or a json that cannot be used.
+    """
     metadata = MetadataCatalog.get(dataset_name) if dataset_name in MetadataCatalog else None
     json_file = getattr(metadata, "json_file", None)
     if json_file is None:

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..frequency import ClassFrequency
 from .base import DeferredFrequency, LongTailMethod
+from .options import require_at_least
 from .registry import METHOD_REGISTRY
 from .weights import iif_weights
 
@@ -24,6 +26,7 @@ class IIF(LongTailMethod):
 
     Args:
         variant, statistic, normalizer: see `iif_weights`.
+        strength: s in [0, 1], the exponent of the factor, w_c^s: 0 is softmax, 1 the paper's.
         post_hoc: the factor at test only, over a model trained with plain softmax
             ("post-process IIF"); the loss is then softmax's.
     """
@@ -36,10 +39,14 @@ class IIF(LongTailMethod):
         statistic: str = "image",
         normalizer: str = "sum",
         post_hoc: bool = False,
+        strength: float = 1.0,
     ) -> None:
         super().__init__(len(frequency), background)
+        require_at_least(self, 0, strength=strength)
+        if strength > 1:
+            raise ConfigError(f"IIF: strength must be 1 or less, not {strength!r}")
         self.variant, self.statistic, self.normalizer = variant, statistic, normalizer
-        self.post_hoc = post_hoc
+        self.post_hoc, self.strength = post_hoc, strength
         self.set_frequency(frequency)
 
     def init_classifier(self, classifier: nn.Linear) -> None:
@@ -55,6 +62,7 @@ class IIF(LongTailMethod):
 
     def _derive(self, frequency: ClassFrequency) -> None:
         weight = iif_weights(frequency, self.variant, self.statistic, self.normalizer)
+        weight = weight**self.strength
         # x * 1.0 is x bit for bit, so the background's logit reaches the softmax as it is.
         self._constant("weight", np.append(weight, 1.0) if self.background else weight)
 
@@ -69,6 +77,7 @@ class IIF(LongTailMethod):
         return weight, np.zeros_like(weight)
 
     def extra_repr(self) -> str:
-        return f"{self.variant}, statistic={self.statistic}, normalizer={self.normalizer}" + (
-            ", post_hoc" if self.post_hoc else ""
+        return (
+            f"{self.variant}, statistic={self.statistic}, normalizer={self.normalizer}, "
+            f"strength={self.strength}" + (", post_hoc" if self.post_hoc else "")
         )

@@ -1,7 +1,7 @@
 """The k best boxes that NMS within each class keeps out of many, as torchvision's `batched_nms`
 would keep them given all.
 
-Three steps, each as exact as the whole: find the K best candidates (`_Candidates`), decide with the
+Three steps, each as exact as the whole: find the K best candidates (`Candidates`), decide with the
 arithmetic that torchvision would use for all candidates which of the K stay (`_by_class`,
 `_shift`), and let K grow until k stay (`topk_nms`).
 """
@@ -18,7 +18,16 @@ import torch
 from torch import Tensor
 from torchvision.ops import boxes as box_ops
 
-__all__ = ["SUPPORTED", "topk_nms", "with_globals"]
+__all__ = [
+    "Candidates",
+    "SUPPORTED",
+    "compare",
+    "goes_class_by_class",
+    "nms",
+    "pairs_before",
+    "topk_nms",
+    "with_globals",
+]
 
 _BLOCK = 64  # classes in a block of scores, at least: sharp bounds, and a vectorised maximum
 _FEW = 64  # boxes of a class that are compared in pairs; more go to torchvision
@@ -46,14 +55,14 @@ def topk_nms(
     kept = torch.empty(0, dtype=torch.long, device=scores.device)  # places in `found`, best first
     if not scores.numel() or k == 0:
         return kept, kept
-    candidates = _Candidates(scores, score_thresh)
+    candidates = Candidates(scores, score_thresh)
     at_least = candidates.lower_bound()
     if not at_least:
         return kept, kept
     found, shifted = None, None
-    if not _goes_class_by_class(at_least, scores.device):
+    if not goes_class_by_class(at_least, scores.device):
         found = candidates.best(None)
-        if not _goes_class_by_class(found.numel(), scores.device):
+        if not goes_class_by_class(found.numel(), scores.device):
             rows, classes = candidates.locate(found)
             shifted = _shift(boxes_at(rows, classes), classes)
     found_all = found is not None
@@ -65,7 +74,7 @@ def topk_nms(
         pool = torch.arange(done, min(ahead, found.numel()), device=scores.device)
         pool = torch.cat([kept, pool]) if done else pool
         if shifted is not None:
-            kept = pool[_nms(shifted[pool], nms_thresh)]
+            kept = pool[nms(shifted[pool], nms_thresh)]
         else:
             rows, classes = candidates.locate(found[pool])
             kept = pool[_by_class(boxes_at(rows, classes), classes, nms_thresh)]
@@ -76,7 +85,7 @@ def topk_nms(
         ahead = math.ceil(done * min(max(growth, 1.5), 4))
 
 
-class _Candidates:
+class Candidates:
     """The (R, C) scores above a threshold, best first, found without sorting them all.
 
     Equal ones are ordered by row, then class. A candidate is known by its index row * C + class.
@@ -146,8 +155,8 @@ def _by_class(boxes: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
     sizes = sizes[sizes > 0]
     ends = sizes.cumsum()
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    first, second = _pairs(np.where(sizes <= _FEW, ends, 0)[owner])
-    above, doubtful = _compare(boxes.cpu().numpy().astype(np.float64), first, second, nms_thresh)
+    first, second = pairs_before(np.where(sizes <= _FEW, ends, 0)[owner])
+    above, doubtful = compare(boxes.cpu().numpy().astype(np.float64), first, second, nms_thresh)
 
     ask = sizes > _FEW
     ask[owner[first[doubtful]]] = True
@@ -159,11 +168,11 @@ def _by_class(boxes: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
             keep[worse] = False
     for start, end in zip((ends - sizes)[ask].tolist(), ends[ask].tolist()):
         keep[start:end] = False
-        keep[start + _nms(boxes[start:end], nms_thresh).cpu().numpy()] = True
+        keep[start + nms(boxes[start:end], nms_thresh).cpu().numpy()] = True
     return order[torch.from_numpy(keep).to(order.device)].sort().values
 
 
-def _pairs(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pairs_before(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All (i, j) with i < j < ends[i], in ascending order."""
     index = np.arange(len(ends))
     partners = np.maximum(ends - index - 1, 0)
@@ -172,7 +181,7 @@ def _pairs(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, np.arange(len(first)) - before[first] + first + 1
 
 
-def _compare(
+def compare(
     boxes: np.ndarray, first: np.ndarray, second: np.ndarray, nms_thresh: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each pair of boxes whether its IoU is above the threshold, and whether that is in doubt.
@@ -196,7 +205,7 @@ def _compare(
     return iou > nms_thresh, doubtful
 
 
-def _nms(boxes: Tensor, nms_thresh: float) -> Tensor:
+def nms(boxes: Tensor, nms_thresh: float) -> Tensor:
     """Ascending indices of the boxes, best first, that NMS keeps."""
     # Instead of the scores, which may be equal or of a type that NMS does not take.
     ranks = torch.arange(len(boxes), 0, -1, device=boxes.device, dtype=boxes.dtype)
@@ -241,6 +250,6 @@ if SUPPORTED:
     )
 
 
-def _goes_class_by_class(boxes: int, device: torch.device) -> bool:
+def goes_class_by_class(boxes: int, device: torch.device) -> bool:
     """Whether `batched_nms` treats so many boxes class by class, which it does above a limit."""
     return _ask_torchvision(_Count(boxes, device), None, None, 0.0)

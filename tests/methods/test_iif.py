@@ -170,3 +170,16 @@ def test_a_detector_starts_at_chance():
     method.init_classifier(classifier)
     after = method.loss(classifier(features), labels).item()
     assert after == pytest.approx(math.log(61), rel=0.03) and before > 1.1 * after
+
+
+def test_strength_is_the_exponent_of_the_factor(frequency, logits):
+    whole, weights = build_method("IIF", frequency), iif_weights(frequency)
+    assert torch.equal(build_method("IIF", frequency, strength=1.0).adjust(logits), whole.adjust(logits))
+    off = build_method("IIF", frequency, strength=0)
+    assert torch.equal(off.probabilities(logits), logits.softmax(1))
+    half = build_method("IIF", frequency, strength=0.5).adjust(logits)
+    for c, weight in enumerate([*weights.tolist(), 1.0]):
+        torch.testing.assert_close(half[:, c], logits[:, c] * math.sqrt(weight))
+    for strength in (-0.1, 1.1, math.nan, "1"):
+        with pytest.raises(ConfigError, match="strength must be"):
+            build_method("IIF", frequency, strength=strength)

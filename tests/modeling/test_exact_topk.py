@@ -186,7 +186,7 @@ def test_either_side_of_torchvisions_limit(kind, candidates, class_specific):
     scores = distinct_scores(rng, 300, 81)
     scores[:, -1] = 0
     thresh = scores[:, :-1].flatten().sort(descending=True).values[candidates]
-    assert topk_nms._goes_class_by_class(candidates, CPU) == (candidates > LIMIT)
+    assert topk_nms.goes_class_by_class(candidates, CPU) == (candidates > LIMIT)
     for topk in (100, -1):
         check(boxes, scores, float(thresh), 0.5, topk)
 
@@ -199,7 +199,7 @@ def test_lvis_size():
         check(boxes, scores, 1e-4, 0.5, 300, (800, 1333))
 
 
-@pytest.mark.parametrize("rows, classes, step", [(30, 20, "_nms"), (300, 20, "_by_class")])
+@pytest.mark.parametrize("rows, classes, step", [(30, 20, "nms"), (300, 20, "_by_class")])
 @pytest.mark.parametrize("nms_thresh", [0.2, 0.9])
 def test_k_grows_where_few_survive(monkeypatch, rows, classes, step, nms_thresh):
     """All boxes nearly coincide: a class has about one survivor, so most candidates are tried."""
@@ -226,7 +226,7 @@ def test_best_candidates(classes, levels):
     order = scores.flatten().sort(descending=True, stable=True)
     for thresh in (-1.0, 0.3, 0.55):
         expected = order.indices[order.values > thresh]
-        candidates = topk_nms._Candidates(scores, thresh)
+        candidates = topk_nms.Candidates(scores, thresh)
         assert candidates.lower_bound() <= len(expected)
         assert torch.equal(candidates.best(None), expected)
         for k in (1, 3, 50, 400, 10**6):

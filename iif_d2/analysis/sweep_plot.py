@@ -1,0 +1,54 @@
+"""The curves of a sweep: what strength does to AP, and to rare, common and frequent classes."""
+
+from __future__ import annotations
+
+import io
+from typing import Sequence
+
+from .sweep_settings import Setting
+
+_PANELS = {"AP": "all classes", "APr": "rare", "APc": "common", "APf": "frequent"}
+_MARKERS = "osD^v<>PX*"
+
+
+def draw_sweep(
+    settings: Sequence[Setting], metrics: Sequence[dict[str, float]], best: Setting
+) -> bytes:
+    """A png: a panel for each of AP, APr, APc, APf, a curve for each family, softmax as a line."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    families = list(dict.fromkeys(s.family for s in settings if s.options))
+    figure = Figure(figsize=(15, 4 + 0.18 * len(families)), layout="constrained")
+    colors = colormaps["viridis"]
+    for panel, (metric, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items()):
+        for number, family in enumerate(families):
+            curve = sorted(
+                (setting.strength, row.get(metric, float("nan")))
+                for setting, row in zip(settings, metrics)
+                if setting.family == family
+            )
+            panel.plot(
+                *zip(*curve),
+                color=colors(number / max(len(families) - 1, 1)),
+                marker=_MARKERS[number % len(_MARKERS)],
+                label=family,
+            )
+        for setting, row in zip(settings, metrics):
+            value = row.get(metric, float("nan"))
+            if not setting.options:
+                panel.axhline(value, color="black", linestyle="--", label=setting.family)
+            if setting is best:
+                panel.plot(
+                    setting.strength, value, "o", markersize=15, fillstyle="none", color="black",
+                    linestyle="none", label=f"best: {setting.label}",
+                )  # fmt: skip
+        panel.set(title=f"{metric}, {title}", xlabel="strength (s, gamma or tau)")
+        panel.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("box AP in percent")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    return picture.getvalue()

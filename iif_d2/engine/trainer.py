@@ -30,6 +30,7 @@ from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequen
 from ..errors import ConfigError, IIFError, UnknownNameError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
+from .schedule import fit_schedule
 from .second_stage import (
     FrozenNorms,
     ObservingTrainer,
@@ -45,7 +46,8 @@ class LongTailTrainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's wraps the model in a way that CPU refuses
-        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        _check_training_data(cfg)
+        cfg = fit_schedule(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         self._second_stage = second_stage_methods(model)
         learns = not self._second_stage or freeze_first_stage(model, self._second_stage)
@@ -90,7 +92,12 @@ class LongTailTrainer(DefaultTrainer):
 
     def build_hooks(self) -> list:
         hooks = super().build_hooks()
-        return [FrozenNorms(self.model), *hooks] if self._second_stage else hooks
+        if self._second_stage:
+            return [FrozenNorms(self.model), *hooks]
+        if self.cfg.MODEL.RESNETS.FIXED_STATISTICS:
+            backbone = getattr(self.model, "module", self.model).backbone
+            return [FrozenNorms(getattr(backbone, "bottom_up", backbone)), *hooks]
+        return hooks
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -120,9 +127,7 @@ class LongTailTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        if not cfg.DATASETS.TRAIN:
-            raise ConfigError("nothing to train on: set DATASETS.TRAIN")
-        _check_datasets(cfg, cfg.DATASETS.TRAIN)
+        _check_training_data(cfg)
         for name in cfg.DATASETS.TRAIN:
             attach_class_frequency(name)
         return build_detection_train_loader(cfg, mapper=LongTailDatasetMapper(cfg, True))
@@ -174,6 +179,12 @@ def _has_fused_adamw(device: torch.device) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _check_training_data(cfg: CfgNode) -> None:
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError("nothing to train on: set DATASETS.TRAIN")
+    _check_datasets(cfg, cfg.DATASETS.TRAIN)
 
 
 def _check_datasets(cfg: CfgNode, names: Sequence[str]) -> None:

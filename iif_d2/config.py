@@ -57,6 +57,14 @@ def add_iif_config(cfg: CN) -> None:
     # Pixels of at least this probability are in a predicted mask, in [0, 1]. Detectron2 has 0.5 in
     # its code, and a folded model there keeps that; IIF's RSB recipe has 0.4.
     cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST = 0.5
+    # Scale (tau) of the normed mask predictor, > 0, where MODEL.ROI_MASK_HEAD.NAME is
+    # "NormedMaskHead". 20: Seesaw (Wang et al., CVPR 2021) and IIF's final recipes.
+    cfg.MODEL.ROI_MASK_HEAD.NORMED_SCALE = 20.0
+
+    # Batch norm of the ResNet keeps the statistics that came with MODEL.WEIGHTS while its scale
+    # and shift learn; needs MODEL.RESNETS.NORM "BN" (with "FrozenBN" neither learns). Two images on a
+    # GPU estimate statistics badly.
+    cfg.MODEL.RESNETS.FIXED_STATISTICS = False
 
     # Also write inference/<data set>/lvis_instances_results.json, every detection as LVIS's server
     # takes it.
@@ -64,6 +72,9 @@ def add_iif_config(cfg: CN) -> None:
 
     # "SGD" (Detectron2's), or "ADAMW" (Loshchilov and Hutter, 2019) with the same parameter groups.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Train for this many passes of the data: MAX_ITER is derived, STEPS keep their share of it.
+    # 0: MAX_ITER and STEPS as they are.
+    cfg.SOLVER.EPOCHS = 0
 
     # Logs beside the console, metrics.json and TensorBoard: any of "wandb" and "mlflow".
     cfg.LOG = CN()

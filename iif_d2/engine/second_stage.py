@@ -26,7 +26,10 @@ def freeze_first_stage(model: nn.Module, methods: list[LongTailMethod]) -> bool:
 
 
 class FrozenNorms(HookBase):
-    """Keeps the frozen model's BatchNorm at its trained statistics, whatever sets it to train."""
+    """Keeps a module's BatchNorm at its trained statistics, whatever sets it to train.
+
+    A frozen model's; or a pretrained backbone's, whose scale and shift may learn all the same.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

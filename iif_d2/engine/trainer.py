@@ -31,6 +31,7 @@ from ..errors import ConfigError, IIFError, UnknownNameError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .classifier_stats import ClassifierStats
+from .schedule import fit_schedule
 from .second_stage import (
     FrozenNorms,
     ObservingTrainer,
@@ -47,7 +48,8 @@ class LongTailTrainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's wraps the model in a way that CPU refuses
-        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        _check_training_data(cfg)
+        cfg = fit_schedule(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         self._second_stage = second_stage_methods(model)
         learns = not self._second_stage or freeze_first_stage(model, self._second_stage)
@@ -95,6 +97,9 @@ class LongTailTrainer(DefaultTrainer):
         hooks = super().build_hooks()
         if self._second_stage:
             hooks.insert(0, FrozenNorms(self.model))
+        elif self.cfg.MODEL.RESNETS.FIXED_STATISTICS:
+            backbone = getattr(self.model, "module", self.model).backbone
+            hooks.insert(0, FrozenNorms(getattr(backbone, "bottom_up", backbone)))
         if self.cfg.LOG.CLASSIFIER_PERIOD > 0 and comm.is_main_process():
             hooks.insert(0, ClassifierStats(self.cfg, self.cfg.LOG.CLASSIFIER_PERIOD))
         return hooks
@@ -131,9 +136,7 @@ class LongTailTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        if not cfg.DATASETS.TRAIN:
-            raise ConfigError("nothing to train on: set DATASETS.TRAIN")
-        _check_datasets(cfg, cfg.DATASETS.TRAIN)
+        _check_training_data(cfg)
         for name in cfg.DATASETS.TRAIN:
             attach_class_frequency(name)
         return build_detection_train_loader(cfg, mapper=LongTailDatasetMapper(cfg, True))
@@ -185,6 +188,12 @@ def _has_fused_adamw(device: torch.device) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _check_training_data(cfg: CfgNode) -> None:
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError("nothing to train on: set DATASETS.TRAIN")
+    _check_datasets(cfg, cfg.DATASETS.TRAIN)
 
 
 def _check_datasets(cfg: CfgNode, names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from .cosine import CosineLinear
 from .exact_topk import exact_topk_inference, exact_topk_inference_batch, use_exact_topk
+from .mask_head import NormedConv2d, NormedMaskHead
 from .predictor import LongTailOutputLayers, LongTailPredictorMixin, apply_method, attach_method
 from .roi_heads import LongTailCascadeROIHeads, LongTailRes5ROIHeads, LongTailROIHeads
 
@@ -12,6 +13,8 @@ __all__ = [
     "LongTailPredictorMixin",
     "LongTailROIHeads",
     "LongTailRes5ROIHeads",
+    "NormedConv2d",
+    "NormedMaskHead",
     "apply_method",
     "attach_method",
     "exact_topk_inference",

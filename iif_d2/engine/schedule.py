@@ -1,0 +1,71 @@
+"""The solver's numbers for this many processes, and for other data by epochs."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from detectron2.config import CfgNode
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.data.samplers import RepeatFactorTrainingSampler
+from detectron2.engine import DefaultTrainer
+
+from ..errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def fit_schedule(cfg: CfgNode, num_workers: int) -> CfgNode:
+    """`cfg` with the schedule that `num_workers` GPUs, or processes, and the data ask for.
+
+    With SOLVER.REFERENCE_WORLD_SIZE, Detectron2 scales what was given for that many GPUs: batch and
+    rate by num_workers / reference; MAX_ITER, STEPS, WARMUP_ITERS, TEST.EVAL_PERIOD and
+    CHECKPOINT_PERIOD by its inverse. Then SOLVER.EPOCHS, where it is set, decides the iterations.
+
+    Raises:
+        ConfigError: the batch is no multiple of the reference, or EPOCHS is negative.
+    """
+    solver = cfg.SOLVER
+    if solver.REFERENCE_WORLD_SIZE and solver.IMS_PER_BATCH % solver.REFERENCE_WORLD_SIZE:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} is for SOLVER.REFERENCE_WORLD_SIZE "
+            f"{solver.REFERENCE_WORLD_SIZE} GPUs and no multiple of it; make it one, or set "
+            f"REFERENCE_WORLD_SIZE to 0 to take the solver's numbers as they are"
+        )
+    cfg = DefaultTrainer.auto_scale_workers(cfg, num_workers)
+    return _in_epochs(cfg) if cfg.SOLVER.EPOCHS else cfg
+
+
+def _in_epochs(cfg: CfgNode) -> CfgNode:
+    """MAX_ITER is EPOCHS passes of the data; STEPS keep their share of it."""
+    if cfg.SOLVER.EPOCHS < 0:
+        raise ConfigError(f"SOLVER.EPOCHS is {cfg.SOLVER.EPOCHS}; it must be 0 or more")
+    images = _epoch_images(cfg)
+    epoch = math.ceil(images / cfg.SOLVER.IMS_PER_BATCH)
+    share = cfg.SOLVER.EPOCHS * epoch / cfg.SOLVER.MAX_ITER
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.MAX_ITER = cfg.SOLVER.EPOCHS * epoch
+    cfg.SOLVER.STEPS = tuple(round(step * share) for step in cfg.SOLVER.STEPS)
+    cfg.freeze()
+    logger.info(
+        "%d epochs of %.0f images: %d iterations of %d, steps at %s",
+        cfg.SOLVER.EPOCHS, images, cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.STEPS,
+    )  # fmt: skip
+    return cfg
+
+
+def _epoch_images(cfg: CfgNode) -> float:
+    """Images in a pass of the training set; what repeat factor sampling repeats, on average."""
+    loader = cfg.DATALOADER
+    dicts = get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN,
+        filter_empty=loader.FILTER_EMPTY_ANNOTATIONS,
+        check_consistency=False,  # the train loader checks, and prints the classes
+    )
+    if loader.SAMPLER_TRAIN != "RepeatFactorTrainingSampler":
+        return len(dicts)
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        dicts, loader.REPEAT_THRESHOLD
+    )
+    return factors.double().sum().item()

@@ -29,7 +29,7 @@ def lvis_api_metrics(
         max_dets: best detections an image; -1 for all of them.
         image_ids: only these images; by default all of the file.
     """
-    evaluation_class, results_class, lvis_class = _lvis_api()
+    evaluation_class, results_class, lvis_class = lvis_api()
     if not isinstance(results, list):
         with open(results) as file:
             results = json.load(file)
@@ -62,7 +62,7 @@ def _lvis_results(results_class, truth, results: list[dict], max_dets: int):
     return container
 
 
-def _lvis_api():
+def lvis_api():
     """(LVISEval, LVISResults, LVIS); `np.float`, which numpy dropped, is given to lvis-api only."""
     import lvis
     import lvis.eval as module

@@ -31,7 +31,7 @@ RECIPES = sorted(
     str(path.relative_to(ROOT))
     for folder in FOLDERS
     for path in (ROOT / "configs" / folder).glob("*.yaml")
-    if not path.name.startswith("Base-")
+    if not path.name.startswith("Base-") and "_stage2_" not in path.name
 )
 METHODS = {
     name.lower(): name for name, method in METHOD_REGISTRY if method.supports_background
@@ -302,3 +302,29 @@ def test_the_ablations_instance_statistic_is_one_override(variant):
     assert weights[0].item() == pytest.approx(by_hand[variant], abs=1e-9)
     for index, weight in REFERENCE.get(("lvis_v1", variant, "instance"), {}).items():
         assert weights[index].item() == pytest.approx(weight, abs=6e-6)
+
+
+@pytest.mark.parametrize("method", ["disalign", "logn"])
+def test_a_second_stage_stands_on_the_softmax_leafs_model(method, tmp_path):
+    folder = "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN"
+    softmax = load_config(f"{folder}_1x_softmax.yaml")
+    cfg = load_config(f"{folder}_stage2_{method}.yaml")
+    assert cfg.MODEL.WEIGHTS == f"{softmax.OUTPUT_DIR}/model_final.pth"
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.STEPS) == (0.02, ())
+    assert cfg.SOLVER.MAX_ITER == {"disalign": 9000, "logn": 6213}[method]
+    options = [*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
+    first = load_config(f"{folder}_1x_softmax.yaml", options)
+    torch.save({"model": build_model(first).state_dict()}, tmp_path / "softmax.pth")
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "softmax.pth")]
+    trainer = LongTailTrainer(load_config(f"{folder}_stage2_{method}.yaml", [*options, *weights]))
+    trainer.resume_or_load(resume=False)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.max_iter = 2
+    trainer.train()
+    for name, p in trainer.model.named_parameters():
+        assert ".method." in name or torch.equal(p, before[name]), name
+    state = trainer.model.roi_heads.box_predictor.method.state_dict()
+    moved = not torch.equal(state["alpha"], torch.ones(1203)) if method == "disalign" else (
+        int(state["num_observed"]) > 0
+    )  # fmt: skip
+    assert moved

@@ -12,6 +12,7 @@ from .errors import IIFError
 COMMANDS = {
     "benchmark": ("engine.benchmark", "train and compare every method on mini_lvis"),
     "demo": ("analysis.demo", "draw what a trained model finds on pictures"),
+    "export": ("analysis.export", "write a trained model as TorchScript or ONNX"),
     "fold": ("analysis.fold", "write a trained model for plain Detectron2"),
     "frequency": ("analysis.frequency_table", "count a data set's classes"),
     "sweep": ("analysis.sweep", "score many test-time settings in one pass over a held-out set"),

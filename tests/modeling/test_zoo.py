@@ -25,6 +25,7 @@ ZOO = {
 }
 NARROW = [
     "MODEL.DEVICE", "cpu", "MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64",
+    "MODEL.RESNETS.RES5_DILATION", "1",
     "MODEL.BACKBONE.FREEZE_AT", "0", "MODEL.FPN.OUT_CHANNELS", "16",
     "MODEL.ROI_BOX_HEAD.FC_DIM", "16", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8",
     "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", "7", "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "(8,)",
@@ -84,10 +85,10 @@ def test_three_lines_on_a_zoo_model(name):
     predictors = [m for m in model.modules() if isinstance(m, FastRCNNOutputLayers)]
     assert len(predictors) == ZOO[name]
     for predictor in predictors:
-        nn.init.normal_(predictor.cls_score.weight, std=0.5)
+        nn.init.normal_(predictor.cls_score.weight, std=0.02)
     plain = found(model, inputs)
     classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    counts = [1 + 7 * (c % 13) for c in range(classes)]
+    counts = [2 + 7 * (c % 13) for c in range(classes)]
     frequency = ClassFrequency(map(str, range(classes)), counts, None, 100)
 
     assert apply_method(model, build_method("Softmax", frequency)) is model
@@ -95,7 +96,8 @@ def test_three_lines_on_a_zoo_model(name):
     assert len(plain) and torch.equal(same.scores, plain.scores)
     assert torch.equal(same.pred_classes, plain.pred_classes)
 
-    apply_method(model, build_method("IIF", frequency))
+    # With one class alone, IIF's prior is 1 and its factor 0, which IIF refuses.
+    apply_method(model, build_method("IIF" if classes > 1 else "NorCal", frequency))
     other = found(model, inputs)
     assert set(other.get_fields()) == set(plain.get_fields())
     assert not torch.equal(other.scores, plain.scores)

@@ -1,0 +1,35 @@
+"""`python -m iif_d2 export`: a trained model as TorchScript or ONNX."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from ..checkpoint import load_trained_model
+from ..checkpoint.export import TOLERANCE, export_model
+from ..config import load_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-file", required=True, help="the config it was trained with")
+    parser.add_argument("--output", required=True, help="a .ts (TorchScript) or .onnx file")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="MODEL.WEIGHTS FILE and other KEY VALUE overrides"
+    )
+
+
+def run(args: argparse.Namespace) -> str:
+    """Export for the CPU and compare on two images of noise; says what goes in and out."""
+    cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
+    side = cfg.INPUT.MIN_SIZE_TEST
+    draws = torch.Generator().manual_seed(0)
+    images = [
+        torch.randint(0, 256, (3, *size), generator=draws).float()
+        for size in ((side, side * 5 // 4), (side * 9 // 8, side))
+    ]
+    fields = export_model(load_trained_model(cfg), args.output, images)
+    return (
+        f"{args.output}: takes an image (3, H, W), float32, {cfg.INPUT.FORMAT}, 0 to 255; gives "
+        f"{', '.join(fields)}; its outputs on two images of noise are the model's within {TOLERANCE:g}"
+    )

@@ -165,6 +165,7 @@ NARROW = [
     "MODEL.RPN.POST_NMS_TOPK_TEST", "10",
     "INPUT.MIN_SIZE_TRAIN", "(64,)",
     "INPUT.MIN_SIZE_TEST", "64",
+    "TEST.DETECTIONS_PER_IMAGE", "5",
     "DATALOADER.NUM_WORKERS", "0",
 ]  # fmt: skip
 
@@ -172,7 +173,9 @@ NARROW = [
 @pytest.fixture(scope="module", autouse=True)
 def data(tmp_path_factory):
     """The three data sets under their own names, small."""
-    yield from small_data(tmp_path_factory.mktemp("datasets"))
+    # oneDNN compiles a kernel for every shape, which takes longer than all else here.
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield from small_data(tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.mark.parametrize("path", RECIPES)

@@ -11,6 +11,8 @@ from .errors import IIFError
 # A command is a module with add_arguments(parser) and run(args), which returns what to print.
 COMMANDS = {
     "benchmark": ("engine.benchmark", "train and compare every method on mini_lvis"),
+    "check-data": ("analysis.check_data", "what of a data set is on disk, and whether it is right"),
+    "convert": ("analysis.convert", "ImageNet weights of torchvision or timm for Detectron2"),
     "demo": ("analysis.demo", "draw what a trained model finds on pictures"),
     "export": ("analysis.export", "write a trained model as TorchScript or ONNX"),
     "fold": ("analysis.fold", "write a trained model for plain Detectron2"),

@@ -58,6 +58,13 @@ class Image(Struct, gc=False):
     not_exhaustive_category_ids: Optional[list[int]] = None
 
 
+class IndexFile(Struct):
+    """An annotation file with its images and classes, and no objects."""
+
+    images: list[Image]
+    categories: list[Category]
+
+
 class Rle(Struct, gc=False):
     """A run-length mask: `size` is (height, width); `counts` compressed text or plain runs."""
 

@@ -1,14 +1,18 @@
-"""Checkpoints: saving, loading and folding them, and whose class frequencies count."""
+"""Checkpoints: saving, loading, folding and converting them, and whose class frequencies count."""
 
 from .checkpointer import LongTailCheckpointer
+from .convert import convert_resnet, convert_resnet_file
 from .fold import fold_checkpoint, plain_config
 from .frequencies import settle_frequencies
-from .loading import load_trained_model
+from .loading import load_trained_model, load_trained_weights
 
 __all__ = [
     "LongTailCheckpointer",
+    "convert_resnet",
+    "convert_resnet_file",
     "fold_checkpoint",
     "load_trained_model",
+    "load_trained_weights",
     "plain_config",
     "settle_frequencies",
 ]

@@ -21,13 +21,25 @@ def load_trained_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
         ConfigError: no weights are named.
         CheckpointError: they are missing, damaged or do not fit.
     """
-    model = build_model(cfg)
-    checkpointer = LongTailCheckpointer(model, cfg.OUTPUT_DIR)
+    return load_trained_weights(build_model(cfg), cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume)
+
+
+def load_trained_weights(
+    model: nn.Module, weights: str, output_dir: str, resume: bool = False
+) -> nn.Module:
+    """A built model for evaluation, with these weights or with `output_dir`'s last checkpoint.
+
+    Arguments and errors are those of `load_trained_model`.
+    """
+    checkpointer = LongTailCheckpointer(model, output_dir)
     checkpointer.strict_shapes = True
-    resume = resume and checkpointer.has_checkpoint()
-    weights = checkpointer.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
+    if resume and checkpointer.has_checkpoint():
+        weights = checkpointer.get_checkpoint_file()
     if not weights:
-        raise ConfigError("no trained weights: set MODEL.WEIGHTS, or --resume OUTPUT_DIR's last")
+        raise ConfigError(
+            "no trained weights: set MODEL.WEIGHTS (train.init_checkpoint in a .py config), or "
+            "--resume OUTPUT_DIR's last"
+        )
     checkpointer.load(weights, checkpointables=[])
     settle_frequencies(model, training=False, checkpoint=weights)
     return model.eval()

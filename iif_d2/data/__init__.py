@@ -3,7 +3,7 @@
 import detectron2.data.datasets  # noqa: F401  registers LVIS and COCO
 
 from .builtin import datasets_root, register_builtin
-from .frequency_source import config_frequency
+from .frequency_source import config_frequency, deferred_frequency, known_frequency
 from .instances import load_instances
 from .mapper import LongTailDatasetMapper
 from .mini_lvis import make_mini_lvis
@@ -15,6 +15,8 @@ __all__ = [
     "attach_class_frequency",
     "config_frequency",
     "datasets_root",
+    "deferred_frequency",
+    "known_frequency",
     "load_instances",
     "make_mini_lvis",
     "register_long_tail_instances",

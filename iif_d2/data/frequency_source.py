@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Sequence
+from typing import Optional, Sequence, Union
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..errors import ConfigError
+from ..errors import ConfigError, IIFError
 from ..frequency import (
     ClassFrequency,
     class_name_mismatch,
@@ -21,13 +21,40 @@ from ..methods import DeferredFrequency
 
 def config_frequency(cfg: CfgNode) -> DeferredFrequency:
     """The counts of MODEL.LONG_TAIL.FREQUENCY, or of DATASETS.TRAIN; nothing is read yet."""
-    source = cfg.MODEL.LONG_TAIL.FREQUENCY
-    train = tuple(cfg.DATASETS.TRAIN)
-    resolve = functools.partial(_resolve, source, train, cfg.OUTPUT_DIR)
-    return DeferredFrequency(cfg.MODEL.ROI_HEADS.NUM_CLASSES, resolve, source or " + ".join(train))
+    return deferred_frequency(
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        cfg.DATASETS.TRAIN,
+        cfg.MODEL.LONG_TAIL.FREQUENCY,
+        cfg.OUTPUT_DIR,
+    )
 
 
-def _resolve(source: str, train: Sequence[str], cache_dir: str) -> ClassFrequency:
+def deferred_frequency(
+    num_classes: int,
+    datasets: Union[str, Sequence[str]],
+    source: str = "",
+    cache_dir: Optional[str] = None,
+) -> DeferredFrequency:
+    """The counts of `source`, or of the data sets where that is empty; nothing is read yet.
+
+    Args:
+        source: as MODEL.LONG_TAIL.FREQUENCY.
+        cache_dir: see `count_class_frequency`.
+    """
+    train = (datasets,) if isinstance(datasets, str) else tuple(datasets)
+    resolve = functools.partial(_resolve, source, train, cache_dir)
+    return DeferredFrequency(num_classes, resolve, source or " + ".join(train))
+
+
+def known_frequency(deferred: DeferredFrequency) -> Optional[ClassFrequency]:
+    """The counts, or None where they cannot be had: evaluation needs no training data."""
+    try:
+        return deferred.resolve()
+    except IIFError:
+        return None
+
+
+def _resolve(source: str, train: Sequence[str], cache_dir: Optional[str]) -> ClassFrequency:
     if not source and not train:
         raise ConfigError("no class frequencies: set MODEL.LONG_TAIL.FREQUENCY or DATASETS.TRAIN")
     if not source:

@@ -37,7 +37,7 @@ def load_instances(json_file: str, image_root: str) -> list[dict[str, Any]]:
     records = {}
     for index, image in enumerate(content.images):
         record = records[image.id] = {
-            "file_name": _image_path(json_file, index, image, image_root, federated),
+            "file_name": image_path(json_file, index, image, image_root, federated),
             "height": image.height,
             "width": image.width,
             "image_id": image.id,
@@ -114,7 +114,12 @@ def compressed_rle(rle: Rle) -> dict[str, Any]:
     return {"size": list(rle.size), "counts": rle.counts}
 
 
-def _image_path(json_file: str, index: int, image: Image, root: str, federated: bool) -> str:
+def image_path(json_file: str, index: int, image: Image, root: str, federated: bool) -> str:
+    """Where an image of the json lies; `federated` tells LVIS, which goes by `coco_url`.
+
+    Raises:
+        DataError: the json does not say.
+    """
     from_url = "/".join(image.coco_url.split("/")[-2:]) if image.coco_url else None
     relative = (from_url or image.file_name) if federated else (image.file_name or from_url)
     if not relative:

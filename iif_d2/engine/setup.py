@@ -8,17 +8,23 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
 
 from ..config import load_config
+from .lazy import load_lazy_config
 
 
-def setup(args: Namespace) -> CfgNode:
+def setup(args: Namespace) -> CfgNode | DictConfig:
     """The config that --config-file and the overrides say, with logging and the seed set up.
 
+    A `.py` file gives a `DictConfig`.
+
     Raises:
-        ConfigError: see `load_config`.
+        ConfigError: see `load_config` and `load_lazy_config`.
     """
-    cfg = load_config(args.config_file, args.opts)
+    lazy = args.config_file.endswith(".py")
+    cfg = (load_lazy_config if lazy else load_config)(args.config_file, args.opts)
     default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="iif_d2", abbrev_name="iif")
+    output_dir = cfg.train.output_dir if lazy else cfg.OUTPUT_DIR
+    setup_logger(output_dir, distributed_rank=comm.get_rank(), name="iif_d2", abbrev_name="iif")
     return cfg

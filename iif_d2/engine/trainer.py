@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 from detectron2.config import CfgNode
@@ -26,8 +26,8 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint import LongTailCheckpointer, settle_frequencies
-from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequency
-from ..errors import ConfigError, IIFError, UnknownNameError
+from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequency, known_frequency
+from ..errors import ConfigError, UnknownNameError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .classifier_stats import ClassifierStats
@@ -143,21 +143,17 @@ class LongTailTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        _check_datasets(cfg, [dataset_name])
+        check_datasets([dataset_name], cfg.MODEL.ROI_HEADS.NUM_CLASSES)
         return build_detection_test_loader(
             cfg, dataset_name, mapper=LongTailDatasetMapper(cfg, False)
         )
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        try:
-            frequency = config_frequency(cfg).resolve()
-        except IIFError:
-            frequency = None  # evaluation needs no training data; the json's own groups are left
         return LongTailEvaluator(
             dataset_name,
             output_dir=os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name),
-            frequency=frequency,
+            frequency=known_frequency(config_frequency(cfg)),
             write_results=cfg.TEST.WRITE_RESULTS,
         )
 
@@ -193,11 +189,14 @@ def _has_fused_adamw(device: torch.device) -> bool:
 def _check_training_data(cfg: CfgNode) -> None:
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("nothing to train on: set DATASETS.TRAIN")
-    _check_datasets(cfg, cfg.DATASETS.TRAIN)
+    check_datasets(cfg.DATASETS.TRAIN, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
 
 
-def _check_datasets(cfg: CfgNode, names: Sequence[str]) -> None:
-    """Raise `ConfigError` unless the data sets are there and have the model's number of classes."""
+def check_datasets(names: Sequence[str], num_classes: Optional[int]) -> None:
+    """Raise `ConfigError` unless the data sets are there and have the model's number of classes.
+
+    Where that number is None, a model without ROI heads, it is not compared.
+    """
     for name in names:
         if name not in DatasetCatalog:
             raise ConfigError(
@@ -205,8 +204,8 @@ def _check_datasets(cfg: CfgNode, names: Sequence[str]) -> None:
                 f"iif_d2.register_long_tail_instances first, or check the name"
             )
         classes = MetadataCatalog.get(name).get("thing_classes")
-        if classes is not None and len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        if None not in (classes, num_classes) and len(classes) != num_classes:
             raise ConfigError(
-                f"MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, but data set "
+                f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes}, but data set "
                 f"{name} has {len(classes)} classes; set it to {len(classes)}"
             )

@@ -1,0 +1,176 @@
+"""ImageNet ResNets of torchvision and timm under the names of Detectron2's ResNet."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+from typing import Any, Mapping
+
+import torch
+from detectron2.config import get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone import build_resnet_backbone
+from torch import Tensor
+
+from ..errors import CheckpointError, ConfigError
+from ..files import write_atomically
+
+# What both libraries' networks want (their ImageNet statistics times 255), and where they stride.
+PREPROCESSING = {
+    "INPUT.FORMAT": "RGB",
+    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
+    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
+    "MODEL.RESNETS.STRIDE_IN_1X1": False,
+}
+# Blocks of a stage, and whether they are bottlenecks: Detectron2's depths.
+_DEPTHS = {
+    (2, 2, 2, 2, False): 18,
+    (3, 4, 6, 3, False): 34,
+    (3, 4, 6, 3, True): 50,
+    (3, 4, 23, 3, True): 101,
+    (3, 8, 36, 3, True): 152,
+}
+_RENAMES = (
+    (r"^(?=(conv|bn)1\.)", "stem."),
+    (r"^layer(\d)", lambda match: f"res{int(match[1]) + 1}"),
+    (r"\bdownsample\.0\.", "shortcut."),
+    (r"\bdownsample\.1\.", "shortcut.norm."),
+    (r"\bbn(\d)\.", r"conv\1.norm."),
+)
+_LACKS = (
+    "Detectron2's ResNet has no squeeze-and-excitation or other attention, no deep stem and no "
+    "pooled shortcut"
+)
+
+
+def convert_resnet(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A ResNet or ResNeXt state dict for Detectron2's ResNet, which gives the same features.
+
+    The classifier is left out. What leaves no trace in a state dict cannot be seen here: strides,
+    activations, parameter-free pooling such as that of timm's `resnetblur`.
+
+    Args:
+        state: of torchvision's or timm's plain ResNet: 7x7 stem, batch norm, convolved shortcuts.
+
+    Returns:
+        The tensors by Detectron2's names, and the config keys that they need.
+
+    Raises:
+        CheckpointError: it is another network, or incomplete; the message names what does not fit.
+    """
+    renamed = {}
+    for key, value in state.items():
+        if key.startswith("fc.") or key.endswith(".num_batches_tracked"):
+            continue
+        for pattern, replacement in _RENAMES:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    config = _config_keys(renamed)
+    _check(renamed, config)
+    return renamed, config
+
+
+def convert_resnet_file(path: str, output: str) -> dict[str, Any]:
+    """Write a `.pth` that MODEL.WEIGHTS takes, in one step.
+
+    Args:
+        path: what `torch.save` made of a state dict, alone or under "state_dict" or "model"; or
+            `.safetensors`. Nothing in it is executed.
+
+    Returns:
+        The config keys that the weights need.
+
+    Raises:
+        CheckpointError: the file cannot be read, or see `convert_resnet`.
+        ConfigError: the output is no `.pth`.
+        DataError: the output cannot be written.
+    """
+    if not output.endswith(".pth"):
+        raise ConfigError(f"{output} must end in .pth; Detectron2 reads other names in other ways")
+    try:
+        weights, config = convert_resnet(_load(path))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    buffer = io.BytesIO()
+    # Matching puts them under whatever prefix the backbone has: "backbone.bottom_up" with an FPN.
+    content = {"model": weights, "__author__": "iif_d2 convert", "matching_heuristics": True}
+    torch.save(content, buffer)
+    write_atomically(output, buffer.getvalue())
+    return config
+
+
+def _load(path: str) -> Mapping[str, Tensor]:
+    if not os.path.isfile(path):
+        raise CheckpointError("there is no such file")
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError:
+        raise CheckpointError("reading it needs: pip install safetensors") from None
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+        raise CheckpointError(
+            f"it holds no tensors that can be read safely, or is cut short "
+            f"({next(iter(str(error).splitlines()), type(error).__name__)}); "
+            f"save the state dict itself: torch.save(model.state_dict(), ...)"
+        ) from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
+        raise CheckpointError("it is no state dict, names with tensors")
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def _config_keys(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Depth and widths, as the tensors' names and shapes show them."""
+    try:
+        numbers = [re.match(r"res([2-5])\.(\d+)\.", key) for key in weights]
+        blocks = [
+            1 + max(int(match[2]) for match in numbers if match and match[1] == stage)
+            for stage in "2345"
+        ]
+        bottleneck = "res2.0.conv3.weight" in weights
+        depth = _DEPTHS[(*blocks, bottleneck)]
+        middle = weights["res2.0.conv2.weight"]
+        last = weights["res2.0.conv3.weight"] if bottleneck else middle
+        stem = weights["stem.conv1.weight"]
+    except (KeyError, ValueError):
+        raise CheckpointError(
+            f"it is no ResNet-18, 34, 50, 101 or 152 with torchvision's names; {_LACKS}"
+        ) from None
+    groups = middle.shape[0] // middle.shape[1]
+    return {
+        "MODEL.RESNETS.DEPTH": depth,
+        "MODEL.RESNETS.NUM_GROUPS": groups,
+        "MODEL.RESNETS.WIDTH_PER_GROUP": middle.shape[0] // groups,
+        "MODEL.RESNETS.STEM_OUT_CHANNELS": stem.shape[0],
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": last.shape[0],
+        **PREPROCESSING,
+    }
+
+
+def _check(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless Detectron2's ResNet has exactly these tensors."""
+    cfg = get_cfg()
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    for key, value in config.items():
+        cfg.merge_from_list([key, value])
+    with torch.device("meta"):
+        expected = build_resnet_backbone(cfg, ShapeSpec(channels=3)).state_dict()
+    for key, value in weights.items():
+        if key not in expected:
+            raise CheckpointError(f"{key} has no place; {_LACKS}")
+        if value.shape != expected[key].shape:
+            raise CheckpointError(
+                f"{key} has shape {tuple(value.shape)}, Detectron2's ResNet has "
+                f"{tuple(expected[key].shape)}"
+            )
+    missing = sorted(expected.keys() - weights.keys())
+    if missing:
+        raise CheckpointError(f"{missing[0]} and {len(missing) - 1} more are missing")

@@ -1,0 +1,154 @@
+"""Training and evaluation from a LazyConfig: the same parts as `LongTailTrainer`, from a `.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from argparse import Namespace
+
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, default_writers, hooks
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from ..checkpoint import LongTailCheckpointer, load_trained_weights, settle_frequencies
+from ..config import config_path
+from ..data import attach_class_frequency
+from ..errors import ConfigError
+from ..evaluation import LongTailEvaluator, rle_masks
+from ..evaluation.results import save_results
+from .trainer import check_datasets
+
+logger = logging.getLogger(__name__)
+
+_NOTHING = object()
+# RuntimeError: Detectron2 has no such file in its model zoo
+_BAD_CONFIG = (
+    SyntaxError,
+    ImportError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    OmegaConfBaseException,
+)
+
+
+def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
+    """What a `.py` config and KEY=VALUE overrides say, fitted to this machine.
+
+    The file is code and is executed. A key must be there already or be an argument of a call;
+    `+KEY=VALUE` adds another.
+
+    Raises:
+        ConfigError: the file is missing or no config, or an override names nothing.
+    """
+    path = config_path(config_file)
+    try:
+        cfg = LazyConfig.load(path)
+        for override in overrides:
+            _check_override(cfg, override)
+        cfg = LazyConfig.apply_overrides(cfg, list(overrides))
+        _fit_machine(cfg)
+    except _BAD_CONFIG as error:
+        raise ConfigError(f"config {path}: {type(error).__name__}: {error}") from error
+    return cfg
+
+
+def run_lazy(cfg: DictConfig, args: Namespace) -> dict | None:
+    """Train as the config says; with --eval-only evaluate, and give the results.
+
+    Raises:
+        ConfigError: the data sets are not there or of another number of classes.
+        CheckpointError: see `LongTailCheckpointer.load`.
+    """
+    if not args.eval_only:
+        return _train(cfg, args.resume)
+    model = instantiate(cfg.model).to(cfg.train.device)
+    train = cfg.train
+    load_trained_weights(model, train.init_checkpoint, train.output_dir, args.resume)
+    return evaluate_lazy(cfg, model)
+
+
+def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
+    """Evaluate on `dataloader.test`; writes train.output_dir/inference/results.json."""
+    name = cfg.dataloader.test.dataset.names
+    check_datasets([name], _num_classes(cfg))
+    evaluator = instantiate(cfg.dataloader.evaluator)
+    ours = isinstance(evaluator, LongTailEvaluator)
+    with rle_masks(model) if ours else contextlib.nullcontext():
+        results = inference_on_dataset(model, instantiate(cfg.dataloader.test), evaluator)
+    if comm.is_main_process():
+        print_csv_format(results)
+        path = os.path.join(cfg.train.output_dir, "inference", "results.json")
+        save_results(path, {name: results})
+    return results
+
+
+def _train(cfg: DictConfig, resume: bool) -> None:
+    names = cfg.dataloader.train.dataset.names
+    names = [names] if isinstance(names, str) else names
+    check_datasets(names, _num_classes(cfg))
+    for name in names:
+        attach_class_frequency(name)
+    model = instantiate(cfg.model).to(cfg.train.device)
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    del cfg.optimizer.params.model  # a config holds no weights
+    loader = instantiate(cfg.dataloader.train)
+    on_cpu = cfg.train.device == "cpu"
+    model = create_ddp_model(model, **cfg.train.ddp, **({"device_ids": None} if on_cpu else {}))
+    trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
+    output_dir = cfg.train.output_dir
+    checkpointer = LongTailCheckpointer(model, output_dir, trainer=trainer)
+    evaluate = functools.partial(evaluate_lazy, cfg, model)
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+        ]
+    )
+    if comm.is_main_process():
+        periodic = hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer)
+        trainer.register_hooks([periodic])
+    trainer.register_hooks([hooks.EvalHook(cfg.train.eval_period, evaluate)])
+    if comm.is_main_process():
+        writers = default_writers(output_dir, cfg.train.max_iter)
+        trainer.register_hooks([hooks.PeriodicWriter(writers, period=cfg.train.log_period)])
+    resuming = resume and checkpointer.has_checkpoint()
+    checkpointer.strict_shapes = resuming
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    weights = checkpointer.get_checkpoint_file() if resuming else cfg.train.init_checkpoint
+    settle_frequencies(model, training=True, checkpoint=weights)
+    trainer.train(trainer.iter + 1 if resuming else 0, cfg.train.max_iter)
+
+
+def _num_classes(cfg: DictConfig) -> int | None:
+    return OmegaConf.select(cfg, "model.roi_heads.num_classes")
+
+
+def _check_override(cfg: DictConfig, override: str) -> None:
+    """A key that nothing reads would be a typing error that nobody sees."""
+    key, equals, _ = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r} is not KEY=VALUE, as a .py config takes it")
+    parent = OmegaConf.select(cfg, key.rpartition(".")[0]) if "." in key else cfg
+    known = OmegaConf.is_config(parent) and (
+        OmegaConf.select(cfg, key, default=_NOTHING) is not _NOTHING or "_target_" in parent
+    )
+    if not known and not key.startswith(("+", "~")):
+        raise ConfigError(f"override {override!r}: the config has no {key}; +{override} adds it")
+
+
+def _fit_machine(cfg: DictConfig) -> None:
+    if str(cfg.train.device).startswith("cuda") and not torch.cuda.is_available():
+        logger.info("no GPU here: train.device is cpu")
+        cfg.train.device = "cpu"
+    if cfg.train.device == "cpu" and cfg.train.amp.enabled:
+        logger.warning("train.amp needs a GPU; training goes on in float32")
+        cfg.train.amp.enabled = False

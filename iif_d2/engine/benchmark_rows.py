@@ -64,7 +64,7 @@ ROWS = (
     _variant("raw", seeds=3),
     _variant("base10", seeds=3),
     _at_test("NorCal", "NorCal"),
-    _at_test("Logit adjustment, post-hoc", "LogitAdjustment", POST_HOC=True),
+    _at_test("Logit adjustment, post-hoc", "LogitAdjustment", POST_HOC=True, TAU=0.1),
     _at_test("IIF raw, post-process", "IIF", POST_HOC=True),
     _at_test("IIF base10, post-process", "IIF", POST_HOC=True, VARIANT="base10"),
     Row("LogN", SOFTMAX, ("MODEL.LONG_TAIL.METHOD", "LogN", "SOLVER.MAX_ITER", "250"), 3, "Softmax"),

@@ -61,9 +61,9 @@ def add_iif_config(cfg: CN) -> None:
     # "NormedMaskHead". 20: Seesaw (Wang et al., CVPR 2021) and IIF's final recipes.
     cfg.MODEL.ROI_MASK_HEAD.NORMED_SCALE = 20.0
 
-    # Batch norm of the ResNet keeps the statistics that came with MODEL.WEIGHTS while its scale
-    # and shift learn; needs MODEL.RESNETS.NORM "BN" (with "FrozenBN" neither learns). Two images on a
-    # GPU estimate statistics badly.
+    # Batch norm of the ResNet keeps the statistics that came with MODEL.WEIGHTS, since two images
+    # on a GPU estimate them badly, while its scale and shift learn. Needs MODEL.RESNETS.NORM "BN";
+    # with "FrozenBN" neither learns.
     cfg.MODEL.RESNETS.FIXED_STATISTICS = False
 
     # Also write inference/<data set>/lvis_instances_results.json, every detection as LVIS's server

@@ -103,6 +103,7 @@ TINY = [
     "DATASETS.TRAIN", "('tiny_lvis',)",
     "DATASETS.TEST", "('tiny_lvis',)",
     "DATALOADER.NUM_WORKERS", "0",
+    "SOLVER.REFERENCE_WORLD_SIZE", "0",
     "SOLVER.IMS_PER_BATCH", "2",
     "SOLVER.MAX_ITER", "2",
     "SOLVER.WARMUP_ITERS", "0",

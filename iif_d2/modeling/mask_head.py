@@ -1,4 +1,4 @@
-"""The normed mask predictor: mask logits by angle, so that no class's mask is favoured by its norm."""
+"""The normed mask predictor: mask logits by angle, so that a class's norm cannot favour it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class NormedConv2d(nn.Conv2d):
-    """scale * cos(weight of the class, features of the pixel) + bias, with `nn.Conv2d`'s parameters.
+    """scale * cos(class's weight, pixel's features) + bias, with `nn.Conv2d`'s parameters.
 
     Both are normalised over the input channels, which for the 1x1 kernel of a mask predictor is all
     there is to a class's weight. Wang et al., "Seesaw Loss for Long-Tailed Instance Segmentation",
@@ -44,11 +44,13 @@ class NormedMaskHead(MaskRCNNConvUpsampleHead):
     """
 
     @configurable
-    def __init__(self, input_shape: ShapeSpec, *, normed_scale: float = 20.0, **kwargs: Any) -> None:
+    def __init__(
+        self, input_shape: ShapeSpec, *, normed_scale: float = 20.0, **kwargs: Any
+    ) -> None:
         super().__init__(input_shape, **kwargs)
         plain = self.predictor
         self.predictor = NormedConv2d(plain.in_channels, plain.out_channels, normed_scale)
-        # Not Detectron2's N(0, .001): a direction that starts this short would turn with every step.
+        # Detectron2's N(0, .001) is so short that each step would turn the direction far.
         nn.init.kaiming_normal_(self.predictor.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(self.predictor.bias)
 

@@ -1,4 +1,4 @@
-"""LVIS v1, LVIS v0.5 and COCO on disk as Detectron2 expects them, but six images each."""
+"""LVIS v1, LVIS v0.5 and COCO on disk as Detectron2 expects them, but six images to train on and two to test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from iif_d2.data import attach_class_frequency
 from iif_d2.frequency import packaged_frequency
 
 SIZE = 64
-COUNTS = {"lvis_v1": "lvis_v1_train", "lvis_v0.5": "lvis_v0.5_train", "coco_2017": "coco_2017_train"}
+COUNTS = {
+    "lvis_v1": "lvis_v1_train",
+    "lvis_v0.5": "lvis_v0.5_train",
+    "coco_2017": "coco_2017_train",
+}
 
 
 def small_data(root: Path) -> Iterator[None]:
@@ -72,11 +76,11 @@ def _register(name: str, root: Path, frequency) -> None:
 
 
 def _content(root: Path, split: str, categories: list[dict], lvis: bool) -> dict:
-    """Six images, each with a box of the first class, of the last and of one in between."""
+    """Images that each have a box of the first class, of the last and of one in between."""
     (root / f"{split}2017").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     images, annotations = [], []
-    for image_id in range(1, 7):
+    for image_id in range(1, 7 if split == "train" else 3):
         pixels = rng.integers(0, 60, (SIZE, SIZE, 3), dtype=np.uint8)
         present = [categories[index]["id"] for index in (0, 7 * image_id, len(categories) - 1)]
         for row, category_id in enumerate(present):

@@ -1,0 +1,144 @@
+"""Every LVIS and COCO config, narrowed, trains two steps and evaluates on its own data set's format."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.modeling import build_model
+from torch import nn
+
+from iif_d2.config import load_config
+from iif_d2.engine import LongTailTrainer
+from iif_d2.methods import LongTailMethod
+
+from .recipe_data import small_data
+from .recipes import IMAGE_COUNT_SUMS, RECIPES, REFERENCE, expected
+
+# Widths only: depth, groups, norms, heads, classes and solver are the recipe's own.
+NARROW = [
+    "MODEL.WEIGHTS", "",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS", "4",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS", "8",
+    "MODEL.RESNETS.WIDTH_PER_GROUP", "1",
+    "MODEL.FPN.OUT_CHANNELS", "8",
+    "MODEL.ROI_BOX_HEAD.FC_DIM", "8",
+    "MODEL.ROI_MASK_HEAD.CONV_DIM", "4",
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN", "20",
+    "MODEL.RPN.POST_NMS_TOPK_TEST", "10",
+    "INPUT.MIN_SIZE_TRAIN", "(64,)",
+    "INPUT.MIN_SIZE_TEST", "64",
+    "TEST.DETECTIONS_PER_IMAGE", "5",
+    "DATALOADER.NUM_WORKERS", "0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data(tmp_path_factory):
+    """The three data sets under their own names, small."""
+    # oneDNN compiles a kernel for every shape, which takes longer than all else here.
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield from small_data(tmp_path_factory.mktemp("datasets"))
+
+
+def sampler_of(loader):
+    """The sampler under the data sets and loaders that Detectron2 wraps around it."""
+    while not isinstance(getattr(loader, "sampler", None), torch.utils.data.Sampler) or isinstance(
+        loader, torch.utils.data.DataLoader
+    ):
+        loader = loader.dataset
+    return loader.sampler
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_two_steps_and_an_evaluation(path, tmp_path):
+    cfg = load_config(path, [*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)])
+    torch.manual_seed(0)
+    trainer = LongTailTrainer(cfg)
+    for name, module in trainer.model.named_modules():
+        if name.endswith("conv3.norm"):  # without pretrained statistics 33 residuals would explode
+            nn.init.constant_(module.weight.data, 0.1)
+    trainer.resume_or_load(resume=False)
+    check_schedule(trainer.cfg, path)
+    sampler = RepeatFactorTrainingSampler if "_rfs_" in path else TrainingSampler
+    assert type(sampler_of(trainer.data_loader)) is sampler
+    check_weights(trainer.model, path)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    statistics = {n: b.clone() for n, b in trainer.model.named_buffers() if "running" in n}
+
+    trainer.max_iter = 2
+    trainer.train()
+
+    assert trainer.iter == 2
+    after = dict(trainer.model.named_parameters())
+    assert all(p.isfinite().all() for p in after.values())
+    moved = {name for name, p in after.items() if not torch.equal(p, before[name])}
+    for part in ("cls_score.weight", "bbox_pred", "mask_head.predictor.weight", "fpn_lateral5"):
+        assert any(part in name for name in moved), part
+    assert any(".norm." in name for name in moved) == ("_RSB_" in path)
+    for name, buffer in trainer.model.named_buffers():
+        assert name not in statistics or torch.equal(buffer, statistics[name]), name
+    results = json.loads((tmp_path / "inference" / "results.json").read_text())
+    for task in ("bbox", "segm"):
+        assert {"AP", "APf"} <= results[cfg.DATASETS.TEST[0]][task].keys()
+        assert math.isfinite(results[cfg.DATASETS.TEST[0]][task]["AP"])
+
+
+def check_schedule(cfg, path):
+    """One process where the recipe is for eight GPUs: an eighth of the batch and of the rate."""
+    solver = cfg.SOLVER
+    assert solver.IMS_PER_BATCH == 2
+    assert solver.BASE_LR == pytest.approx((2e-4 if "_RSB_" in path else 0.02) / 8)
+    assert (solver.WARMUP_ITERS, solver.CHECKPOINT_PERIOD) == (4000, 40000)
+    if "LVISv1" in path:
+        recipe = expected(path)
+        assert solver.MAX_ITER == 8 * recipe["SOLVER.MAX_ITER"]
+        assert solver.STEPS == tuple(8 * step for step in recipe["SOLVER.STEPS"])
+    else:  # twelve epochs of six images
+        assert (solver.MAX_ITER, solver.STEPS) == (36, (24, 33))
+
+
+def check_weights(model, path):
+    methods = [m for m in model.modules() if isinstance(m, LongTailMethod)]
+    assert len(methods) == (3 if "cascade" in path else 1)
+    recipe = expected(path)
+    data = recipe["DATASETS.TRAIN"][0].removesuffix("_train")
+    for method in methods:
+        if method.uses_frequency:
+            assert method.image_count.sum().item() == IMAGE_COUNT_SUMS[data]
+        if recipe["MODEL.LONG_TAIL.METHOD"] == "IIF":
+            variant = recipe["MODEL.LONG_TAIL.IIF.VARIANT"]
+            for index, weight in REFERENCE[
+                data, variant, recipe["MODEL.LONG_TAIL.IIF.STATISTIC"]
+            ].items():
+                assert method.weight[index].item() == pytest.approx(weight, abs=6e-6)
+            assert method.weight[-1].item() == 1.0
+
+
+@pytest.mark.parametrize("method", ["disalign", "logn"])
+def test_a_second_stage_stands_on_the_softmax_leafs_model(method, tmp_path):
+    folder = "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN"
+    softmax = load_config(f"{folder}_1x_softmax.yaml")
+    cfg = load_config(f"{folder}_stage2_{method}.yaml")
+    assert cfg.MODEL.WEIGHTS == f"{softmax.OUTPUT_DIR}/model_final.pth"
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.STEPS) == (0.02, ())
+    assert cfg.SOLVER.MAX_ITER == {"disalign": 9000, "logn": 6213}[method]
+    options = [*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
+    first = load_config(f"{folder}_1x_softmax.yaml", options)
+    torch.save({"model": build_model(first).state_dict()}, tmp_path / "softmax.pth")
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "softmax.pth")]
+    trainer = LongTailTrainer(load_config(f"{folder}_stage2_{method}.yaml", [*options, *weights]))
+    trainer.resume_or_load(resume=False)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.max_iter = 2
+    trainer.train()
+    for name, p in trainer.model.named_parameters():
+        assert ".method." in name or torch.equal(p, before[name]), name
+    state = trainer.model.roi_heads.box_predictor.method.state_dict()
+    moved = not torch.equal(state["alpha"], torch.ones(1203)) if method == "disalign" else (
+        int(state["num_observed"]) > 0
+    )  # fmt: skip
+    assert moved

@@ -23,6 +23,7 @@ from ..data import attach_class_frequency
 from ..errors import ConfigError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
+from .second_stage import second_stage_methods
 from .trainer import check_datasets
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,8 @@ def _train(cfg: DictConfig, resume: bool) -> None:
     for name in names:
         attach_class_frequency(name)
     model = instantiate(cfg.model).to(cfg.train.device)
+    if second_stage_methods(model):
+        raise ConfigError("a method over a frozen model (DisAlign, LogN) trains from yaml only")
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     del cfg.optimizer.params.model  # a config holds no weights

@@ -179,6 +179,9 @@ def test_mistakes_end_in_a_sentence(run, tmp_path, capsys):
             run(tmp_path, options=options)
         assert stop.value.code == 2
         assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    with pytest.raises(SystemExit):
+        run(tmp_path, config=MASK_IIF.replace("_iif", "_fedloss"), options=["method.name=LogN"])
+    assert "trains from yaml only" in capsys.readouterr().err
     (tmp_path / "bad.py").write_text("model = (")
     with pytest.raises(ConfigError, match="bad.py: SyntaxError"):
         load_lazy_config(str(tmp_path / "bad.py"), [])

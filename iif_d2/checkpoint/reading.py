@@ -98,5 +98,6 @@ def _check_zip(path: str) -> None:
 
 def _first_sentence(error: Exception) -> str:
     """torch advises to load without weights_only, which is what must not be done."""
-    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    _, _, reason = str(error).rpartition("WeightsUnpickler error: ")
+    line = next(iter(reason.splitlines()), "") or type(error).__name__
     return line.partition(". ")[0]

@@ -137,7 +137,8 @@ def _reconstruct(*_: Any) -> np.ndarray:
 
 
 def _from_buffer(raw: Any, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
-    return np.frombuffer(raw, dtype.resolve()).reshape(shape, order=order)
+    array = np.frombuffer(raw, dtype.resolve()).reshape(shape, order=order)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # as torch needs it
 
 
 def _scalar(dtype: _DType, raw: Union[bytes, str]) -> np.generic:

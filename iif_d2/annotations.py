@@ -28,6 +28,8 @@ def decode_json(path: str | os.PathLike, schema: Any, kind: str) -> Any:
 
     path = os.fspath(path)
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            raise DataError(f"{path} is no file; check the path")
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise DataError(f"{path} is empty; copy or download it again")

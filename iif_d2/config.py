@@ -12,6 +12,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from .errors import ConfigError
+from .yaml_files import check_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -154,9 +155,12 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     add_iif_config(cfg)
     try:
         if config_file:
-            cfg.merge_from_file(config_path(config_file), allow_unsafe=False)
+            path = config_path(config_file)
+            check_yaml(path)
+            cfg.merge_from_file(path, allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
-    except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, SyntaxError,
+            RecursionError, MemoryError) as error:  # fmt: skip
         raise ConfigError(
             f"config {config_file or '(none)'} with {' '.join(overrides) or 'no overrides'}: "
             f"{_sentence(error)}"

@@ -18,6 +18,7 @@ from .tables import count_table, is_table
 
 logger = logging.getLogger(__name__)
 
+_LARGEST_COUNT = 1 << 40  # a sum over millions of classes stays within 64 bits
 PACKAGED_COUNTS = os.path.join(os.path.dirname(__file__), "data", "counts")
 
 
@@ -346,8 +347,12 @@ def _compare_with_stated(path: str, categories: list, frequency: ClassFrequency)
 
 def _counts(field: str, count, num_classes: int) -> np.ndarray:
     array = np.asarray(count)
+    if not num_classes:
+        raise DataError("there are no classes; a detector needs at least one")
     if array.shape != (num_classes,):
         raise DataError(f"{field} has shape {array.shape}, but there are {num_classes} class names")
+    if array.max() > _LARGEST_COUNT:
+        raise DataError(f"{field} has {array.max()}, more than can be added up")
     if array.dtype.kind not in "iu" and not np.array_equal(array, np.floor(array)):
         raise DataError(f"{field} must be whole numbers, not {array.dtype}")
     array = array.astype(np.int64)

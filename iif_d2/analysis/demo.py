@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> str:
     for path in tqdm(pictures, desc="drawing", unit="picture"):
         try:
             image = read_image(path, "RGB")
-        except (OSError, SyntaxError) as error:
+        except Exception as error:  # as many kinds as there are ways to break a file
             raise DataError(f"picture {path} cannot be read: {error}") from None
         instances = detect(cfg, model, image)
         instances = instances[instances.scores >= args.confidence_threshold]

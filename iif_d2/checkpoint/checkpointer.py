@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import tempfile
 from typing import Any, Optional
+from urllib.parse import parse_qs
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, IIFError
 from ..methods import LongTailMethod
+from .reading import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +61,31 @@ class LongTailCheckpointer(DetectionCheckpointer):
         if path and "://" not in path and not os.path.isfile(path.partition("?")[0]):
             raise CheckpointError(f"checkpoint {path} does not exist; check MODEL.WEIGHTS")
         self._path = path
+        self._parsed_url_during_load = None  # Detectron2 leaves it set where a load failed
         try:
             data = super().load(path, checkpointables)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError) as error:
+        except IIFError:
+            raise
+        except Exception as error:  # as many kinds as there are states to put back
             raise CheckpointError(
-                f"checkpoint {path} cannot be read: {_first_line(error)}; "
-                f"it may be cut short or no checkpoint at all"
+                f"checkpoint {path} cannot be loaded: {_first_line(error)}; "
+                f"use it with the config it was trained with"
             ) from error
         self._check_folded(data)
         return data
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        """As `DetectionCheckpointer`'s, but nothing that a file holds is run."""
+        content = read_checkpoint(filename)
+        query = parse_qs(self._path.partition("?")[2])
+        if query.pop("matching_heuristics", None) == ["True"]:
+            content["matching_heuristics"] = True
+        if query:
+            raise CheckpointError(
+                f"MODEL.WEIGHTS {self._path} asks for {', '.join(query)}; all that may follow the "
+                f"'?' is matching_heuristics=True"
+            )
+        return content
 
     def _check_folded(self, data: dict[str, Any]) -> None:
         """Weights that `fold_checkpoint` has adjusted must not be adjusted a second time."""

@@ -10,6 +10,7 @@ from detectron2.structures import BoxMode
 
 from ..annotations import check_references, decode_json
 from ..errors import DataError
+from ..masks import check_geometry
 from ..schema import Annotation, AnnotationFile, Image, Rle
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def load_instances(json_file: str, image_root: str) -> list[dict[str, Any]]:
     """
     content = decode_json(json_file, AnnotationFile, "an LVIS or COCO annotation file")
     check_references(json_file, content)
+    check_geometry(json_file, content)
     _check_annotation_ids(json_file, content.annotations)
     contiguous = {
         category_id: index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from detectron2.data import DatasetMapper
-from detectron2.data.detection_utils import SizeMismatchError
+from detectron2.data.detection_utils import SizeMismatchError, read_image
 
 from ..errors import DataError
 
@@ -34,5 +34,9 @@ class LongTailDatasetMapper(DatasetMapper):
             ) from None
         except SizeMismatchError as error:
             raise DataError(f"{where}: {error}; correct its width and height") from None
-        except (OSError, SyntaxError) as error:  # what Pillow raises for a broken file
-            raise DataError(f"{where} cannot be read: {error}; copy it again") from None
+        except Exception:  # as many kinds as there are ways to break a file
+            try:
+                read_image(dataset_dict["file_name"], self.image_format)
+            except Exception as error:
+                raise DataError(f"{where} cannot be read: {error}; copy it again") from None
+            raise

@@ -9,7 +9,10 @@ import numpy as np
 
 from ..annotations import check_references, decode_json
 from ..errors import DataError
+from ..masks import check_geometry
 from ..schema import EvaluationFile, Id, PackedAnnotation
+
+_MOST_CLASSES = 100_000  # 3 GB of precisions: 10 IoUs, 101 recalls, 4 areas
 
 
 class GroundTruth:
@@ -36,6 +39,12 @@ class GroundTruth:
         if not content.images:
             raise DataError(f"{self.path}: 'images' is empty; there is nothing to evaluate on")
         check_references(self.path, content)
+        if len(content.categories) > _MOST_CLASSES:
+            raise DataError(
+                f"{self.path} has {len(content.categories):,} categories; the precisions of more "
+                f"than {_MOST_CLASSES:,} do not fit into memory, remove those without annotations"
+            )
+        check_geometry(self.path, content)
 
         self._class_of = contiguous_id or {
             id: index for index, id in enumerate(sorted(c.id for c in content.categories))

@@ -245,8 +245,9 @@ def test_command_writes_what_loads_without_this_package(tiny_cfg, tmp_path, caps
                  f"{SIGMOID} False"):  # fmt: skip
         assert str(part) in said
     assert original.read_bytes() == before
-    written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"model.pth", "folded.pth", "folded.yaml", "last_checkpoint", "out"}
+    # "out" holds the class counts, unless an earlier test has had them counted.
+    written = {path.name for path in tmp_path.iterdir()} - {"out"}
+    assert written == {"model.pth", "folded.pth", "folded.yaml", "last_checkpoint"}
     saved = torch.load(folded, weights_only=True)
     assert saved.keys() == {"model", "folded"}
     assert not any("method" in key for key in saved["model"])

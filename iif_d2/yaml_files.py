@@ -1,0 +1,63 @@
+"""Config files looked at before they are loaded: those that would never end are refused."""
+
+from __future__ import annotations
+
+import os
+
+import yaml
+
+from .errors import ConfigError
+
+_MOST_BYTES = 1 << 20
+_MOST_NODES = 100_000
+
+
+def check_yaml(path: str, seen: tuple[str, ...] = ()) -> None:
+    """Raise `ConfigError` for a yaml, or a `_BASE_` of it, that is a bomb, a loop or no mapping.
+
+    A yaml of a few lines can stand for billions of values by its aliases, and a `_BASE_` can lead
+    back to its file. Bases from a URL are left to Detectron2.
+
+    Raises:
+        ConfigError: see above.
+        yaml.YAMLError: it is not valid yaml.
+        OSError: it cannot be read.
+    """
+    where = os.path.realpath(path)
+    if where in seen:
+        raise ConfigError(f"config {path} is its own _BASE_, by way of {seen[-1]}; break the loop")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigError(f"config {path} is no file")
+    if os.path.getsize(path) > _MOST_BYTES:
+        raise ConfigError(f"config {path} has more than {_MOST_BYTES:,} bytes; that is no config")
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        nodes = _count(root, {})
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} cannot be read: {error}") from None
+    if nodes > _MOST_NODES:
+        raise ConfigError(f"config {path} stands for {nodes:,} values by its aliases; write it out")
+    content = yaml.safe_load(text)
+    if not isinstance(content, dict):
+        raise ConfigError(f"config {path} has no KEY: VALUE; see the package's configs")
+    bases = content.get("_BASE_") or []
+    for base in bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str):
+            raise ConfigError(f"config {path}: _BASE_ is {base!r}; name a file")
+        if not base.startswith(("http://", "https://")):
+            base = os.path.join(os.path.dirname(path), os.path.expanduser(base))
+            if not os.path.isfile(base):
+                raise ConfigError(f"config {path}: _BASE_ {base} is no file; correct the name")
+            check_yaml(base, (*seen, where))
+
+
+def _count(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values that a node stands for, those behind aliases each time; infinite in a loop."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_NODES + 1  # what is met again while it is counted holds itself
+        children = [child for item in (node.value if isinstance(node, yaml.CollectionNode) else ())
+                    for child in (item if isinstance(item, tuple) else (item,))]  # fmt: skip
+        known[id(node)] = 1 + sum(_count(child, known) for child in children)
+    return known[id(node)]

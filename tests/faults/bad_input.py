@@ -1,0 +1,169 @@
+"""Bad input at scale: each case in a process of its own, with a limit on memory and on time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import resource
+import tempfile
+import traceback
+import warnings
+from collections import Counter
+from pathlib import Path
+
+from iif_d2.errors import IIFError
+
+from . import fuzz
+from .bad_cases import Case, all_cases
+
+SECONDS = 60  # a case takes milliseconds; the machine may be busy
+MEMORY = 3 << 30  # bytes a case may allocate on top of what the process has
+
+
+def run() -> list[str]:
+    """Try every case, then fuzz; raises AssertionError with all that ended otherwise than it should."""
+    cases = all_cases()
+    ends, lost = Counter(), []
+    for case in cases:
+        end, problem = attempt(case)
+        ends[end] += 1
+        if problem:
+            lost.append(f"{case.kind} ({case.reads}): {problem}")
+    kinds = len({case.kind for case in cases})
+    figures = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
+    assert not lost, "\n".join(lost)
+    return [f"{len(cases)} cases of {kinds} kinds: {figures}; none lost", *fuzz.run()]
+
+
+def attempt(case: Case) -> tuple[str, str | None]:
+    """How the case ended, and what is wrong with that: None if nothing is."""
+    with tempfile.TemporaryDirectory(prefix="iif_d2-fault-") as folder:
+        path = Path(folder) / f"input{case.suffix}"
+        case.write(path)
+        (Path(folder) / "out").mkdir()
+        (Path(folder) / "out" / "kept").write_text("the result of yesterday")
+        before = _tree(folder)
+        context = multiprocessing.get_context("fork")
+        receive, send = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(case.reads, path, send))
+        process.start()
+        send.close()
+        process.join(SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            return "hung", f"no end within {SECONDS} s"
+        try:
+            end, said = receive.recv()
+        except EOFError:
+            return "crashed", f"exit code {process.exitcode}"
+        if _tree(folder) != before:
+            return end, "a file was changed"
+    if end == "refused" and str(path) not in said:
+        return end, f"the message does not name the file: {said}"
+    if end == "refused" and len(said) > 1000:
+        return end, f"the message has {len(said)} characters"
+    return end, said if end == "raised" else None
+
+
+def _child(reads: str, path: Path, send) -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    logging.disable()
+    warnings.simplefilter("ignore")
+    try:
+        READERS[reads](path)
+        send.send(("worked", ""))
+    except IIFError as error:
+        send.send(("refused", str(error)))
+    except BaseException:
+        send.send(("raised", traceback.format_exc(limit=-3)))
+
+
+def _count(path: Path) -> None:
+    from iif_d2 import count_class_frequency
+
+    count_class_frequency(path).describe()
+
+
+def _instances(path: Path) -> None:
+    """Dataset dicts, and their masks as training draws them."""
+    from detectron2.data.detection_utils import annotations_to_instances, transform_instance_annotations
+    from detectron2.data.transforms import TransformList
+
+    from iif_d2.data import load_instances
+
+    for record in load_instances(str(path), str(path.parent)):
+        size = record["height"], record["width"]
+        annotations = [transform_instance_annotations(a, TransformList([]), size)
+                       for a in record["annotations"]]  # fmt: skip
+        annotations_to_instances(annotations, size, mask_format="bitmask")
+
+
+def _truth(path: Path) -> None:
+    """The ground truth, scored against no detections, boxes and masks."""
+    from iif_d2.evaluation.ground_truth import GroundTruth
+    from iif_d2.evaluation.matching import Matcher
+
+    truth = GroundTruth(path)
+    for task in ("bbox", "segm") if truth.has_masks else ("bbox",):
+        matcher = Matcher(truth, task)
+        matcher.complete(range(len(truth)))
+        matcher.precision()
+
+
+def _frequency(path: Path) -> None:
+    from iif_d2 import iif_weights
+    from iif_d2.frequency import load_frequency
+
+    frequency = load_frequency(str(path))
+    frequency.describe(), frequency.groups()
+    iif_weights(frequency, variant="smooth")
+
+
+def _config(path: Path) -> None:
+    from iif_d2.config import load_config
+
+    load_config(str(path)).dump()
+
+
+def _image(path: Path) -> None:
+    from iif_d2.config import load_config
+    from iif_d2.data import LongTailDatasetMapper
+
+    record = {"file_name": str(path), "height": 8, "width": 8, "image_id": 1, "annotations": []}
+    LongTailDatasetMapper(load_config(""), False)(record)
+
+
+def _checkpoint(path: Path) -> None:
+    import torch
+
+    from iif_d2.checkpoint import LongTailCheckpointer
+
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = LongTailCheckpointer(model, str(path.parent / "out"), optimizer=optimizer)
+    loader.strict_shapes = True
+    loader.load(str(path))
+
+
+READERS = {
+    "count": _count, "instances": _instances, "truth": _truth, "frequency": _frequency,
+    "config": _config, "image": _image, "checkpoint": _checkpoint,
+}  # fmt: skip
+
+
+def _tree(folder: str) -> str:
+    """A digest of every name and content in a folder."""
+    found = []
+    for root, folders, names in os.walk(folder):
+        for name in sorted([*folders, *names]):
+            path = os.path.join(root, name)
+            content = ""
+            if os.path.isfile(path):
+                content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            found.append([path, content])
+    return json.dumps(sorted(found))

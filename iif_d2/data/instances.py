@@ -8,7 +8,7 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
-from ..annotations import check_references, decode_json
+from ..annotations import check_references, decode_json, paused_gc
 from ..errors import DataError
 from ..masks import check_geometry
 from ..schema import Annotation, AnnotationFile, Image, Rle
@@ -16,6 +16,7 @@ from ..schema import Annotation, AnnotationFile, Image, Rle
 logger = logging.getLogger(__name__)
 
 
+@paused_gc()
 def load_instances(json_file: str, image_root: str) -> list[dict[str, Any]]:
     """The dataset dicts of an LVIS or COCO json, as Detectron2's own loaders give them.
 

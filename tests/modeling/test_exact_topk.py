@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from iif_d2.errors import ConfigError
-from iif_d2.modeling import topk_nms
+from iif_d2.modeling import exact_topk, topk_nms
 from iif_d2.modeling.exact_topk import (
     exact_topk_inference,
     exact_topk_inference_batch,
@@ -37,6 +37,14 @@ EXAMPLES = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_short_cut():
+    """Small inputs would be left to Detectron2, and so compare it with itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact_topk, "FEW_SCORES", 0)
+        yield
 
 
 def assert_same(ours, theirs):
@@ -346,6 +354,17 @@ def test_list_of_images():
 def test_shapes_that_do_not_fit(shape):
     with pytest.raises(ConfigError, match="background last"):
         exact_topk_inference(torch.zeros(shape), torch.zeros(4, 4), (H, W), 0.1, 0.5, 10)
+
+
+def test_a_few_scores_are_left_to_detectron2(monkeypatch):
+    rng = np.random.default_rng(5)
+    boxes, scores = make_boxes(rng, "clustered", 12, 79), distinct_scores(rng, 12, 80)
+    expected = exact_topk_inference(boxes, scores, (H, W), 0.1, 0.5, 20)
+    monkeypatch.setattr(exact_topk, "FEW_SCORES", scores.numel())
+    monkeypatch.setattr(topk_nms, "topk_nms", None)
+    assert_same(check(boxes, scores), expected)
+    with pytest.raises(ConfigError):
+        exact_topk_inference(boxes[:, :4][:5], scores, (H, W), 0.1, 0.5, 20)
 
 
 def test_unknown_torchvision_leaves_it_to_detectron2(monkeypatch):

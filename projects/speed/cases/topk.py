@@ -19,7 +19,7 @@ def run(options):
         yield measured(1000, 1203, spread, 1e-4, 300, options)
     for proposals in (1000, 100, 10):
         yield measured(proposals, 80, 3.0, 0.05, 100, options)
-    for classes in (80, 400, 1203, 4000, 13000):
+    for classes in (80, 300, 1203, 4000, 13000):
         row = measured(1000, classes, 2.01, 1e-4, 300, options, agnostic=True)
         row.series, row.x = "classes", classes
         yield row

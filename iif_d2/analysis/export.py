@@ -31,5 +31,5 @@ def run(args: argparse.Namespace) -> str:
     fields = export_model(load_trained_model(cfg), args.output, images)
     return (
         f"{args.output}: takes an image (3, H, W), float32, {cfg.INPUT.FORMAT}, 0 to 255; gives "
-        f"{', '.join(fields)}; its outputs on two images of noise are the model's within {TOLERANCE:g}"
+        f"{', '.join(fields)}; on two images of noise they are the model's within {TOLERANCE:g}"
     )

@@ -31,8 +31,11 @@ KINDS = {
 }
 FOLDED = {
     "Softmax": [{}],
-    "IIF": [{}, {"variant": "base10", "statistic": "instance"},
-            {"post_hoc": True, "strength": 0.5}],
+    "IIF": [
+        {},
+        {"variant": "base10", "statistic": "instance"},
+        {"post_hoc": True, "strength": 0.5},
+    ],
     "NorCal": [{}, {"mode": "probs"}, {"mode": "logits"}, {"weighting": "cb"}],
     "LogitAdjustment": [{}, {"post_hoc": True}, {"post_hoc": True, "normalized": False}],
     "LogN": [{}],

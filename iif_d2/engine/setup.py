@@ -10,15 +10,21 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..config import load_config
+from .run_lock import hold_output_dir
 
 
 def setup(args: Namespace) -> CfgNode:
     """The config that --config-file and the overrides say, with logging and the seed set up.
 
+    Training holds OUTPUT_DIR; --eval-only may run beside it.
+
     Raises:
-        ConfigError: see `load_config`.
+        ConfigError: see `load_config` and `hold_output_dir`.
+        DataError: OUTPUT_DIR cannot be written.
     """
     cfg = load_config(args.config_file, args.opts)
+    if not args.eval_only:
+        hold_output_dir(cfg.OUTPUT_DIR)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="iif_d2", abbrev_name="iif")
     return cfg

@@ -12,9 +12,14 @@ from detectron2.data import (
     DatasetCatalog,
     MetadataCatalog,
     build_detection_test_loader,
-    build_detection_train_loader,
 )
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    SimpleTrainer,
+    create_ddp_model,
+    hooks,
+)
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver.build import (
@@ -26,10 +31,13 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint import LongTailCheckpointer, settle_frequencies
-from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequency
-from ..errors import ConfigError, IIFError, UnknownNameError
+from ..data import LongTailDatasetMapper, TrainingBatches, attach_class_frequency, config_frequency
+from ..errors import ConfigError, DivergedError, IIFError, UnknownNameError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
+from .determinism import ExactResume
+from .finite import FiniteGradients
+from .preemption import SaveOnSigterm
 from .second_stage import (
     FrozenNorms,
     ObservingTrainer,
@@ -69,6 +77,8 @@ class LongTailTrainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+        if not cfg.SOLVER.AMP.ENABLED:
+            self._trainer.register_hooks([FiniteGradients()])  # which alone calls after_backward
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As `DefaultTrainer`'s; resuming refuses a checkpoint that does not fit.
@@ -89,8 +99,45 @@ class LongTailTrainer(DefaultTrainer):
         settle_frequencies(self.model, training=True, checkpoint=checkpoint)
 
     def build_hooks(self) -> list:
-        hooks = super().build_hooks()
-        return [FrozenNorms(self.model), *hooks] if self._second_stage else hooks
+        """Detectron2's, and those of second stages, exact resuming, divergence and SIGTERM."""
+        usual = super().build_hooks()
+        later = [h for h in usual if isinstance(h, (hooks.EvalHook, hooks.PeriodicWriter))]
+        return [
+            FrozenNorms(self.model) if self._second_stage else None,
+            *usual,
+            ExactResume(
+                self.data_loader,
+                getattr(self, "_writers", ()),
+                os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"),
+                later,
+            ),
+            SaveOnSigterm(self.checkpointer),
+        ]
+
+    def build_writers(self) -> list:
+        self._writers = super().build_writers()
+        return self._writers
+
+    def run_step(self) -> None:
+        """One iteration.
+
+        Raises:
+            DivergedError: losses, gradients or proposals are NaN or infinite.
+        """
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            last = self.checkpointer.has_checkpoint() and self.checkpointer.get_checkpoint_file()
+            raise DivergedError(
+                f"training has diverged at iteration {self.iter}: {' '.join(str(error).split())}. "
+                f"Images of rank {comm.get_rank()}: {', '.join(self.data_loader.images)}. "
+                f"Last good checkpoint: {last or 'none yet'}. Look at these images and their "
+                f"annotations, or lower SOLVER.BASE_LR, and go on with --resume"
+            ) from error
+
+    def after_train(self) -> None:
+        self.iter = min(self.iter, self.max_iter)  # resumed after the last iteration, it is one on
+        super().after_train()
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -125,7 +172,7 @@ class LongTailTrainer(DefaultTrainer):
         _check_datasets(cfg, cfg.DATASETS.TRAIN)
         for name in cfg.DATASETS.TRAIN:
             attach_class_frequency(name)
-        return build_detection_train_loader(cfg, mapper=LongTailDatasetMapper(cfg, True))
+        return TrainingBatches(cfg, LongTailDatasetMapper(cfg, True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:

@@ -20,6 +20,10 @@ class CheckpointError(IIFError):
     """A checkpoint does not fit the model or cannot be read."""
 
 
+class DivergedError(IIFError):
+    """Training came to NaN or infinite numbers."""
+
+
 class UnknownNameError(ConfigError, KeyError):
     """A name that is in no registry; the message lists the known ones."""
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
+import re
+import zipfile
 from typing import Any, Optional
 from urllib.parse import parse_qs
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from ..errors import CheckpointError, IIFError
+from ..errors import CheckpointError, DivergedError, IIFError
+from ..files import write_atomically
 from ..methods import LongTailMethod
 from .reading import read_checkpoint
 
@@ -29,28 +31,76 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
     strict_shapes = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sound: set[str] = set()  # checkpoints that were found whole
+
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `<name>.pth` in one step, so that a killed run leaves no half a checkpoint."""
+        """Write `<name>.pth` in one step, so that a killed run leaves no half a checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be written.
+            DivergedError: weights are NaN or infinite; the last checkpoint stays the good one.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict()}
+        _check_finite(name, data["model"])
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
-        descriptor, temporary = tempfile.mkstemp(dir=self.save_dir, prefix=f".{name}.")
+        temporary = os.path.join(self.save_dir, f".{name}.tmp")  # a killed run's is written over
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with open(temporary, "wb") as file:
                 torch.save(data, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            os.remove(temporary)
+            if os.path.exists(temporary):
+                os.remove(temporary)
             raise CheckpointError(
                 f"{path} cannot be written: {error}; earlier checkpoints are as they were"
             ) from None
         self.tag_last_checkpoint(f"{name}.pth")
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        write_atomically(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
+
+    def get_checkpoint_file(self) -> str:
+        """The last checkpoint of `save_dir`; one that is damaged is named, and the one before it
+        taken.
+
+        Raises:
+            CheckpointError: none is whole.
+        """
+        last = super().get_checkpoint_file()
+        if not last or last in self._sound:
+            return last
+        earlier = sorted(
+            (
+                os.path.join(self.save_dir, name)
+                for name in os.listdir(self.save_dir)
+                if re.fullmatch(r"model_\d+\.pth", name)
+            ),
+            reverse=True,
+        )
+        name = os.path.basename(last)
+        if name in map(os.path.basename, earlier):
+            earlier = [path for path in earlier if os.path.basename(path) < name]
+        for path in (last, *earlier):
+            if _is_whole(path):
+                if path != last:
+                    logger.warning("%s is used instead, the checkpoint before it", path)
+                    self.tag_last_checkpoint(os.path.basename(path))
+                self._sound.add(path)
+                return path
+            logger.warning("checkpoint %s is missing or damaged, as by a full disk", path)
+        raise CheckpointError(
+            f"no checkpoint of {self.save_dir} is whole; begin anew in another OUTPUT_DIR, or copy "
+            f"one back"
+        )
 
     def load(self, path: str, checkpointables: Optional[list[str]] = None) -> dict[str, Any]:
         """Load a checkpoint or a model-zoo file.
@@ -115,6 +165,24 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 self._path, classes, listing,
             )  # fmt: skip
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=[]))
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a checkpoint that `save` wrote is all there, by the checksums in it."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError):
+        return False
+
+
+def _check_finite(name: str, state: dict[str, torch.Tensor]) -> None:
+    for key, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise DivergedError(
+                f"{key} is NaN or infinite, so {name}.pth is not written; training has diverged: "
+                f"lower SOLVER.BASE_LR, and --resume from the last checkpoint"
+            )
 
 
 def _class_counts(misfits: list[tuple[str, tuple, tuple]]) -> str:

@@ -8,10 +8,12 @@ from .instances import load_instances
 from .mapper import LongTailDatasetMapper
 from .mini_lvis import make_mini_lvis
 from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
+from .sampling import TrainingBatches
 
 __all__ = [
     "LongTailDatasetMapper",
     "LongTailMetadata",
+    "TrainingBatches",
     "attach_class_frequency",
     "config_frequency",
     "datasets_root",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any, Optional
 
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
 
 from ..errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_WAITS = (0.2, 1.0)  # seconds before a file that could not be read is tried again
 
 
 class LongTailDatasetMapper(DatasetMapper):
@@ -27,7 +33,7 @@ class LongTailDatasetMapper(DatasetMapper):
                     f"set INPUT.MASK_FORMAT bitmask"
                 )
         try:
-            return super().__call__(dataset_dict)
+            return self._patiently(dataset_dict, where)
         except FileNotFoundError:
             raise DataError(
                 f"{where} does not exist; check the image root and $DETECTRON2_DATASETS"
@@ -40,3 +46,15 @@ class LongTailDatasetMapper(DatasetMapper):
             except Exception as error:
                 raise DataError(f"{where} cannot be read: {error}; copy it again") from None
             raise
+
+    def _patiently(self, dataset_dict: dict[str, Any], where: str) -> Optional[dict[str, Any]]:
+        """A network drive may fail for a moment; what still fails after `_WAITS` raises."""
+        for wait in _WAITS:
+            try:
+                return super().__call__(dataset_dict)
+            except SizeMismatchError:
+                raise
+            except (OSError, SyntaxError) as error:
+                logger.warning("%s: %s; trying again in %g s", where, error, wait)
+                time.sleep(wait)
+        return super().__call__(dataset_dict)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import multiprocessing
 import os
+import signal
 import sys
 from argparse import Namespace
 from typing import Any, Callable
@@ -19,6 +22,8 @@ from ..errors import IIFError
 logger = logging.getLogger(__name__)
 
 EXIT_BAD_INPUT = 2
+# A disk that is full, over quota, over a size limit or read-only; no traceback helps with these.
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
 def launch(main: Callable[[Namespace], Any], args: Namespace) -> None:
@@ -30,6 +35,8 @@ def launch(main: Callable[[Namespace], Any], args: Namespace) -> None:
     if "LOCAL_RANK" in os.environ and "MASTER_ADDR" in os.environ:
         _run_under_torchrun(main, args)
         return
+    if args.num_gpus > 1:
+        signal.signal(signal.SIGTERM, _pass_on)
     try:
         detectron2_launch(
             _run,
@@ -66,6 +73,21 @@ def _run(main: Callable[[Namespace], Any], args: Namespace) -> None:
         # From a data-loader worker the message comes with that process's traceback in front.
         print(f"error: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        message = (
+            f"{error.filename or 'a file'} cannot be written or read: {error.strerror}; what was "
+            f"saved before is whole: mend this, and go on with --resume"
+        )
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def _pass_on(number: int, frame: Any) -> None:
+    """SIGTERM is for the processes that train; they save, and this one ends with them."""
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, number)
 
 
 def _share_cores() -> None:

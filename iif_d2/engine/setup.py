@@ -12,19 +12,23 @@ from omegaconf import DictConfig
 
 from ..config import load_config
 from .lazy import load_lazy_config
+from .run_lock import hold_output_dir
 
 
 def setup(args: Namespace) -> CfgNode | DictConfig:
     """The config that --config-file and the overrides say, with logging and the seed set up.
 
-    A `.py` file gives a `DictConfig`.
+    A `.py` file gives a `DictConfig`. Training holds OUTPUT_DIR; --eval-only may run beside it.
 
     Raises:
-        ConfigError: see `load_config` and `load_lazy_config`.
+        ConfigError: see `load_config`, `load_lazy_config` and `hold_output_dir`.
+        DataError: OUTPUT_DIR cannot be written.
     """
     lazy = args.config_file.endswith(".py")
     cfg = (load_lazy_config if lazy else load_config)(args.config_file, args.opts)
-    default_setup(cfg, args)
     output_dir = cfg.train.output_dir if lazy else cfg.OUTPUT_DIR
+    if not args.eval_only:
+        hold_output_dir(output_dir)
+    default_setup(cfg, args)
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="iif_d2", abbrev_name="iif")
     return cfg

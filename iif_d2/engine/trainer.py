@@ -12,9 +12,14 @@ from detectron2.data import (
     DatasetCatalog,
     MetadataCatalog,
     build_detection_test_loader,
-    build_detection_train_loader,
 )
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    SimpleTrainer,
+    create_ddp_model,
+    hooks,
+)
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver.build import (
@@ -26,11 +31,20 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint import LongTailCheckpointer, settle_frequencies
-from ..data import LongTailDatasetMapper, attach_class_frequency, config_frequency, known_frequency
-from ..errors import ConfigError, UnknownNameError
+from ..data import (
+    LongTailDatasetMapper,
+    TrainingBatches,
+    attach_class_frequency,
+    config_frequency,
+    known_frequency,
+)
+from ..errors import ConfigError, DivergedError, UnknownNameError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .classifier_stats import ClassifierStats
+from .determinism import ExactResume
+from .finite import FiniteGradients
+from .preemption import SaveOnSigterm
 from .schedule import fit_schedule
 from .second_stage import (
     FrozenNorms,
@@ -73,6 +87,8 @@ class LongTailTrainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+        if not cfg.SOLVER.AMP.ENABLED:
+            self._trainer.register_hooks([FiniteGradients()])  # which alone calls after_backward
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As `DefaultTrainer`'s; resuming refuses a checkpoint that does not fit.
@@ -93,20 +109,59 @@ class LongTailTrainer(DefaultTrainer):
         settle_frequencies(self.model, training=True, checkpoint=checkpoint)
 
     def build_hooks(self) -> list:
-        """As `DefaultTrainer`'s, with what must come before a step is made or written."""
-        hooks = super().build_hooks()
+        """Detectron2's, after what a step needs and before what resuming and SIGTERM need."""
+        usual = super().build_hooks()
+        later = [h for h in usual if isinstance(h, (hooks.EvalHook, hooks.PeriodicWriter))]
+        return [
+            self._frozen_norms(),
+            self._classifier_stats(),
+            *usual,
+            ExactResume(
+                self.data_loader,
+                getattr(self, "_writers", ()),
+                os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"),
+                later,
+            ),
+            SaveOnSigterm(self.checkpointer),
+        ]
+
+    def _frozen_norms(self) -> Optional[FrozenNorms]:
         if self._second_stage:
-            hooks.insert(0, FrozenNorms(self.model))
-        elif self.cfg.MODEL.RESNETS.FIXED_STATISTICS:
+            return FrozenNorms(self.model)
+        if self.cfg.MODEL.RESNETS.FIXED_STATISTICS:
             backbone = getattr(self.model, "module", self.model).backbone
-            hooks.insert(0, FrozenNorms(getattr(backbone, "bottom_up", backbone)))
-        if self.cfg.LOG.CLASSIFIER_PERIOD > 0 and comm.is_main_process():
-            hooks.insert(0, ClassifierStats(self.cfg, self.cfg.LOG.CLASSIFIER_PERIOD))
-        return hooks
+            return FrozenNorms(getattr(backbone, "bottom_up", backbone))
+        return None
+
+    def _classifier_stats(self) -> Optional[ClassifierStats]:
+        period = self.cfg.LOG.CLASSIFIER_PERIOD
+        return ClassifierStats(self.cfg, period) if period > 0 and comm.is_main_process() else None
 
     def build_writers(self) -> list:
         """Console, metrics.json and TensorBoard as `DefaultTrainer` has them, and LOG.WRITERS."""
-        return [*super().build_writers(), *extra_writers(self.cfg)]
+        self._writers = [*super().build_writers(), *extra_writers(self.cfg)]
+        return self._writers
+
+    def run_step(self) -> None:
+        """One iteration.
+
+        Raises:
+            DivergedError: losses, gradients or proposals are NaN or infinite.
+        """
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            last = self.checkpointer.has_checkpoint() and self.checkpointer.get_checkpoint_file()
+            raise DivergedError(
+                f"training has diverged at iteration {self.iter}: {' '.join(str(error).split())}. "
+                f"Images of rank {comm.get_rank()}: {', '.join(self.data_loader.images)}. "
+                f"Last good checkpoint: {last or 'none yet'}. Look at these images and their "
+                f"annotations, or lower SOLVER.BASE_LR, and go on with --resume"
+            ) from error
+
+    def after_train(self) -> None:
+        self.iter = min(self.iter, self.max_iter)  # resumed after the last iteration, it is one on
+        super().after_train()
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -139,7 +194,7 @@ class LongTailTrainer(DefaultTrainer):
         _check_training_data(cfg)
         for name in cfg.DATASETS.TRAIN:
             attach_class_frequency(name)
-        return build_detection_train_loader(cfg, mapper=LongTailDatasetMapper(cfg, True))
+        return TrainingBatches(cfg, LongTailDatasetMapper(cfg, True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:

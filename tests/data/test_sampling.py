@@ -1,0 +1,68 @@
+"""Training batches: Detectron2's own order, from any iteration, whatever the number of workers."""
+
+import itertools
+
+import pytest
+import torch
+from detectron2.data import build_detection_train_loader
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+
+from iif_d2.data import LongTailDatasetMapper, TrainingBatches, sampling
+
+
+def batches(cfg, start=0, count=9):
+    loader = TrainingBatches(cfg, LongTailDatasetMapper(cfg, True))
+    loader.start = start
+    return list(itertools.islice(loader, count))
+
+
+@pytest.mark.parametrize("sampler", ["TrainingSampler", "RepeatFactorTrainingSampler"])
+@pytest.mark.parametrize("grouped", ["True", "False"])
+def test_any_start_and_any_workers_give_the_same(tiny_cfg, monkeypatch, sampler, grouped):
+    options = (
+        "DATALOADER.SAMPLER_TRAIN", sampler, "DATALOADER.ASPECT_RATIO_GROUPING", grouped,
+        "DATALOADER.REPEAT_THRESHOLD", "0.5", "INPUT.MIN_SIZE_TRAIN", "(48, 56, 64)",
+    )  # fmt: skip
+    cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", *options)
+    shapes = sampling.TrainingBatches._indices  # half of the images count as wide
+
+    def mixed(self):
+        self._wide[::2] = True
+        return shapes(self)
+
+    monkeypatch.setattr(sampling.TrainingBatches, "_indices", mixed)
+    all_of_them = batches(cfg)
+    assert len({image["image"].shape for batch in all_of_them for image in batch}) > 1
+    for start, workers in ((4, "0"), (0, "2"), (4, "2")):
+        changed = tiny_cfg("mask_rcnn_R_18_FPN_iif", *options, "DATALOADER.NUM_WORKERS", workers)
+        later = batches(changed, start, 9 - start)
+        for batch, expected in zip(later, all_of_them[start:], strict=True):
+            for image, one in zip(batch, expected, strict=True):
+                assert image["file_name"] == one["file_name"]
+                assert torch.equal(image["image"], one["image"])
+                assert torch.equal(
+                    image["instances"].gt_boxes.tensor, one["instances"].gt_boxes.tensor
+                )
+
+
+@pytest.mark.parametrize("name", ["TrainingSampler", "RepeatFactorTrainingSampler"])
+def test_the_order_is_detectron2s(tiny_cfg, name):
+    cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", "DATALOADER.SAMPLER_TRAIN", name)
+    mapper = LongTailDatasetMapper(cfg, True)
+    ours = TrainingBatches(cfg, mapper)
+    kind = {
+        "TrainingSampler": TrainingSampler,
+        "RepeatFactorTrainingSampler": RepeatFactorTrainingSampler,
+    }[name]
+    assert type(ours._sampler) is kind
+    theirs = build_detection_train_loader(cfg, mapper=mapper, sampler=ours._sampler)
+    for batch, expected in itertools.islice(zip(ours, theirs), 12):
+        assert [i["file_name"] for i in batch] == [i["file_name"] for i in expected]
+
+
+def test_reading_ahead_draws_nothing_from_the_step(tiny_cfg):
+    loader = iter(TrainingBatches(cfg := tiny_cfg(), LongTailDatasetMapper(cfg, True)))
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    next(loader)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,122 @@
+"""Small training runs in processes of their own, to be broken; and what they leave, to compare."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import torch
+
+from ..conftest import TINY
+
+CONFIG = "configs/Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
+TIMES = ("time", "data_time", "rank_data_time", "eta_seconds")  # no two runs agree in these
+_FORK = multiprocessing.get_context("fork")  # the imports are there already
+
+
+def start(
+    folder: Path, *options: str, resume: bool = False, sabotage: Optional[Callable] = None
+) -> multiprocessing.Process:
+    """train_net.py's main in a new process; `sabotage()` is called in it before."""
+    torch.set_num_threads(1)
+    process = _FORK.Process(target=_child, args=(folder, options, resume, sabotage))
+    process.start()
+    return process
+
+
+def train(folder: Path, *options: str, **kwargs: Any) -> int:
+    """The exit code of such a run; minus the signal's number if one killed it."""
+    process = start(folder, *options, **kwargs)
+    process.join()
+    return process.exitcode
+
+
+def output(folder: Path) -> str:
+    """All that the runs in this folder printed."""
+    return Path(f"{folder}.out").read_text()
+
+
+def _child(folder: Path, options: tuple, resume: bool, sabotage: Optional[Callable]) -> None:
+    out = os.open(f"{folder}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(out, stream.fileno())
+    sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)  # pytest's go elsewhere
+    os.dup2(out, 1), os.dup2(out, 2)
+    from detectron2.engine import default_argument_parser
+
+    from iif_d2.engine import LongTailTrainer, launch, main
+
+    torch.use_deterministic_algorithms(True)
+    _record_order(LongTailTrainer, f"{folder}.order")
+    if sabotage is not None:
+        sabotage()
+    line = ["--config-file", CONFIG, *(["--resume"] if resume else []), *TINY]
+    launch(main, default_argument_parser().parse_args([*line, "OUTPUT_DIR", str(folder), *options]))
+
+
+def _record_order(trainer: type, path: str) -> None:
+    step = trainer.run_step
+
+    def run_step(self) -> None:
+        step(self)
+        with open(path, "a") as file:
+            file.write(json.dumps([self.iter, self.data_loader.images]) + "\n")
+
+    trainer.run_step = run_step
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Two runs ended alike: every tensor and number of the last checkpoint, metrics, order."""
+    states = [torch.load(f / "model_final.pth", weights_only=True) for f in (one, other)]
+    for state in states:
+        scalars = state["trainer"]["hooks"]["ExactResume"]["scalars"]
+        for name in TIMES:
+            scalars.pop(name, None)
+    difference = _difference(*states)
+    assert not difference, f"{other}: model_final.pth differs in {difference}"
+    lines = [_metrics(folder) for folder in (one, other)]
+    assert lines[0] == lines[1], f"{other}: metrics.json differs"
+    tables = [(f / "inference" / "results.json").read_bytes() for f in (one, other)]
+    assert tables[0] == tables[1], f"{other}: inference/results.json differs"
+    orders = [_order(folder) for folder in (one, other)]
+    assert orders[0] == orders[1], f"{other}: images came in another order"
+
+
+def _difference(one: Any, other: Any, path: str = "") -> str:
+    """Where two states differ first; empty if nowhere."""
+    if isinstance(one, torch.Tensor):
+        same = one.dtype == other.dtype and torch.equal(one, other)
+        return "" if same else path
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return f"{path} (keys)"
+        pairs = ((one[key], other[key], f"{path}.{key}") for key in one)
+    elif isinstance(one, (list, tuple)):
+        if len(one) != len(other):
+            return f"{path} (length)"
+        pairs = ((a, b, f"{path}.{i}") for i, (a, b) in enumerate(zip(one, other)))
+    else:
+        return "" if one == other or one != one and other != other else path
+    return next(filter(None, (_difference(*pair) for pair in pairs)), "")
+
+
+def _metrics(folder: Path) -> list[str]:
+    """The lines of metrics.json without what time decides; each iteration is there once."""
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    iterations = [line["iteration"] for line in lines]
+    assert len(iterations) == len(set(iterations)), f"{folder}: an iteration is there twice"
+    kept = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+    return [json.dumps(line, sort_keys=True) for line in kept]
+
+
+def _order(folder: Path) -> dict[int, list[str]]:
+    """The images of each iteration; where one was done again they were the same."""
+    order: dict[int, list[str]] = {}
+    for line in Path(f"{folder}.order").read_text().splitlines():
+        iteration, images = json.loads(line)
+        assert order.setdefault(iteration, images) == images, f"iteration {iteration} differs"
+    return order

@@ -33,6 +33,7 @@ class TrainingBatches:
         start: the iteration of the first batch; set it before iterating.
         seed: SEED, or, where that is negative, one drawn at random for all ranks.
         images: the file names of the last batch that was taken.
+        sampler: Detectron2's, which gives the order of this rank's images.
 
     Raises:
         ConfigError: the ranks cannot share SOLVER.IMS_PER_BATCH, or the data set is an iterable.
@@ -66,7 +67,7 @@ class TrainingBatches:
         # Detectron2's samplers that are given no seed draw one from numpy.
         with seeded(self.seed):
             made = _train_loader_from_config(self._cfg, mapper=self._mapper, dataset=dicts)
-        self._sampler = made["sampler"]
+        self.sampler = made["sampler"]
         return made["dataset"]
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
@@ -87,7 +88,7 @@ class TrainingBatches:
         """This rank's batches from iteration 0 on."""
         grouped = self._cfg.DATALOADER.ASPECT_RATIO_GROUPING
         waiting: tuple[list[int], list[int]] = ([], [])
-        for index in self._sampler:
+        for index in self.sampler:
             group = waiting[grouped and int(self._wide[index])]
             group.append(index)
             if len(group) == self._batch_size:

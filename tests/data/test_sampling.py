@@ -54,8 +54,8 @@ def test_the_order_is_detectron2s(tiny_cfg, name):
         "TrainingSampler": TrainingSampler,
         "RepeatFactorTrainingSampler": RepeatFactorTrainingSampler,
     }[name]
-    assert type(ours._sampler) is kind
-    theirs = build_detection_train_loader(cfg, mapper=mapper, sampler=ours._sampler)
+    assert type(ours.sampler) is kind
+    theirs = build_detection_train_loader(cfg, mapper=mapper, sampler=ours.sampler)
     for batch, expected in itertools.islice(zip(ours, theirs), 12):
         assert [i["file_name"] for i in batch] == [i["file_name"] for i in expected]
 

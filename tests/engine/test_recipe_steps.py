@@ -44,15 +44,6 @@ def data(tmp_path_factory):
         yield from small_data(tmp_path_factory.mktemp("datasets"))
 
 
-def sampler_of(loader):
-    """The sampler under the data sets and loaders that Detectron2 wraps around it."""
-    while not isinstance(getattr(loader, "sampler", None), torch.utils.data.Sampler) or isinstance(
-        loader, torch.utils.data.DataLoader
-    ):
-        loader = loader.dataset
-    return loader.sampler
-
-
 @pytest.mark.parametrize("path", RECIPES)
 def test_two_steps_and_an_evaluation(path, tmp_path):
     cfg = load_config(path, [*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)])
@@ -64,7 +55,7 @@ def test_two_steps_and_an_evaluation(path, tmp_path):
     trainer.resume_or_load(resume=False)
     check_schedule(trainer.cfg, path)
     sampler = RepeatFactorTrainingSampler if "_rfs_" in path else TrainingSampler
-    assert type(sampler_of(trainer.data_loader)) is sampler
+    assert type(trainer.data_loader.sampler) is sampler
     check_weights(trainer.model, path)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     statistics = {n: b.clone() for n, b in trainer.model.named_buffers() if "running" in n}

@@ -8,9 +8,15 @@ from pathlib import Path
 import torch
 
 from ..conftest import TINY
-from .test_recipes import NARROW
 
 ROOT = Path(__file__).parents[2]
+NARROW = [
+    "MODEL.WEIGHTS", "",
+    "MODEL.RESNETS.DEPTH", "18",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS", "64",
+    "MODEL.BACKBONE.FREEZE_AT", "0",
+    "SOLVER.REFERENCE_WORLD_SIZE", "0",  # three steps of two images, whatever the world
+]  # fmt: skip
 SCRIPT = """
 import torch
 from detectron2.engine import default_argument_parser

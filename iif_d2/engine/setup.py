@@ -10,7 +10,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
-from ..config import load_config
+from ..config import config_path, load_config
 from .lazy import load_lazy_config
 from .run_lock import hold_output_dir
 
@@ -29,6 +29,8 @@ def setup(args: Namespace) -> CfgNode | DictConfig:
     output_dir = cfg.train.output_dir if lazy else cfg.OUTPUT_DIR
     if not args.eval_only:
         hold_output_dir(output_dir)
+    if args.config_file:  # which Detectron2 copies into the log, also one of the package's own
+        args.config_file = config_path(args.config_file)
     default_setup(cfg, args)
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="iif_d2", abbrev_name="iif")
     return cfg

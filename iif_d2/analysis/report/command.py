@@ -8,13 +8,11 @@ from typing import Optional
 
 from detectron2.data import DatasetCatalog
 
-from ...data import config_frequency
-from ...errors import ConfigError, DataError, IIFError
+from ...errors import ConfigError, DataError
 from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.lvis_evaluation import dataset_ground_truth
 from ...evaluation.tables import class_groups
 from ...files import write_atomically
-from ...frequency import ClassFrequency
 from .diagnosis import Diagnosis, changes
 from .page import render
 from .pictures import choose, draw
@@ -58,8 +56,8 @@ def run(args: argparse.Namespace) -> str:
         raise DataError(f"{truth.path} has no annotations to compare detections with")
     records = _slice(DatasetCatalog.get(dataset), args.images)
     for one in runs:
-        one.prepare(dataset, records, whole=len(records) == len(truth))
-    frequency = _frequency(runs[0], truth)
+        one.prepare(dataset, records, truth)
+    frequency = runs[0].frequency([category.name for category in truth.categories])
     groups = class_groups(truth, frequency)
     indices = [truth.index(record["image_id"]) for record in records]
     diagnoses = [
@@ -101,12 +99,3 @@ def _slice(records: list[dict], images: Optional[int]) -> list[dict]:
         raise ConfigError(f"--images is {images}; at least one image has to be analysed")
     return [records[place * len(records) // images] for place in range(images)]
 
-
-def _frequency(run: Run, truth: GroundTruth) -> Optional[ClassFrequency]:
-    """The counts the run was trained with; None where they cannot be had."""
-    if run.predictor_frequency is not None:
-        return run.predictor_frequency
-    try:
-        return config_frequency(run.cfg).resolve()
-    except IIFError:
-        return None

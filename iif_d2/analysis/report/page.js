@@ -12,6 +12,7 @@ function layout(plot) {
   const axis = { gridcolor: color("--line"), zerolinecolor: color("--faint"), linecolor: color("--line"), automargin: true };
   const titled = (own) => ({ ...axis, ...own, title: { text: (own || {}).title || "" } });
   return {
+    height: narrow.matches ? 350 : 420,
     ...plot.layout,
     xaxis: titled(plot.layout.xaxis),
     yaxis: titled(plot.layout.yaxis),
@@ -21,6 +22,7 @@ function layout(plot) {
     font: { color: color("--ink"), size: narrow.matches ? 11 : 13 },
     hoverlabel: { bgcolor: color("--wash"), bordercolor: color("--line"), font: { color: color("--ink") } },
     colorway: [color("--one"), color("--two")],
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--faint"), activecolor: color("--ink") },
     legend: { orientation: "h", y: 1.12 },
     showlegend: plot.data.length > 1,
     margin: { l: 50, r: 15, t: 30, b: 50 },

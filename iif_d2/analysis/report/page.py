@@ -195,7 +195,9 @@ def _leaves(node: dict, prefix: str = ""):
 
 
 def _number(value: float, digits: int = 1) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
 
 
 def _script_json(value: Any) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+from dataclasses import replace
 from typing import Any, Optional, Sequence
 
 import numpy as np
@@ -71,10 +72,15 @@ class Run:
             raise ConfigError(f"the model of {self.folder} has no Fast R-CNN box predictor")
         return found[-1]
 
-    @property
-    def predictor_frequency(self) -> Optional[ClassFrequency]:
-        """The counts that came with the checkpoint; None for a method without."""
-        return getattr(getattr(self.predictor, "method", None), "loaded_frequency", None)
+    def frequency(self, class_names: Sequence[str]) -> Optional[ClassFrequency]:
+        """The counts it was trained with: the checkpoint's, else the config's, else None."""
+        counts = getattr(getattr(self.predictor, "method", None), "loaded_frequency", None)
+        if counts is not None and len(counts) == len(class_names):
+            return replace(counts, class_names=tuple(class_names))  # a checkpoint has no names
+        try:
+            return config_frequency(self.cfg).resolve()
+        except IIFError:
+            return None
 
     def norms(self, num_classes: int) -> np.ndarray:
         """(C,): the length of each class's row in the classifier."""
@@ -96,20 +102,21 @@ class Run:
                 return what, values
         return None
 
-    def prepare(self, dataset: str, records: list[dict], whole: bool) -> None:
+    def prepare(self, dataset: str, records: list[dict], truth: GroundTruth) -> None:
         """Find the run's detections on these images, or make and keep them.
 
         They are looked for where evaluation writes them, then where an earlier report did; older
         ones than the checkpoint's are not used. Nothing of the run's own is changed.
         """
+        part = "" if len(records) == len(truth) else f"-{len(records)}"
         evaluated = os.path.join(self.folder, "inference", dataset)
-        ours = os.path.join(self.folder, "report", dataset + ("" if whole else f"-{len(records)}"))
+        ours = os.path.join(self.folder, "report", dataset + part)
         self._places = [evaluated, ours]
         fresh = [
             place for place in self._places if self._is_fresh(os.path.join(place, RESULTS_FILE))
         ]
         if not fresh:
-            self._detect(dataset, records, ours)
+            self._detect(dataset, records, truth, ours)
         self._results = os.path.join(fresh[0] if fresh else ours, RESULTS_FILE)
 
     def boxes(self, truth: GroundTruth) -> np.ndarray:
@@ -175,11 +182,10 @@ class Run:
                 weights = os.path.join(self.folder, file.read().strip())
         return not os.path.isfile(weights) or os.path.getmtime(path) >= os.path.getmtime(weights)
 
-    def _detect(self, dataset: str, records: list[dict], folder: str) -> None:
-        try:
-            frequency = self.predictor_frequency or config_frequency(self.cfg).resolve()
-        except IIFError:
-            frequency = None
+    def _detect(
+        self, dataset: str, records: list[dict], truth: GroundTruth, folder: str
+    ) -> None:
+        frequency = self.frequency([category.name for category in truth.categories])
         evaluator = LongTailEvaluator(dataset, folder, frequency=frequency, write_results=True)
         loader = build_detection_test_loader(
             records,

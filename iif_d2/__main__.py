@@ -17,6 +17,7 @@ COMMANDS = {
     "export": ("analysis.export", "write a trained model as TorchScript or ONNX"),
     "fold": ("analysis.fold", "write a trained model for plain Detectron2"),
     "frequency": ("analysis.frequency_table", "count a data set's classes"),
+    "report": ("analysis.report", "show what one or two runs learned, as one html page"),
     "sweep": ("analysis.sweep", "score many test-time settings in one pass over a held-out set"),
     "summary": ("analysis.summary", "print a run's result table and where its files lie"),
 }

@@ -12,6 +12,8 @@ from .errors import DataError
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+_LARGE = 100 << 20  # bytes: reading less is over before one wonders
+_CHUNK = 8 << 20
 _SAMPLE = 1 << 20  # bytes of head and of tail that tell one version of a file from another
 
 
@@ -58,6 +60,25 @@ def content_key(path: Union[str, os.PathLike]) -> str:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     return digest.hexdigest()[:16]
+
+
+def read_ahead(path: str) -> None:
+    """Read a large file once under a progress bar; whoever maps it next finds it in memory.
+
+    Nothing is kept, and a file that cannot be read is left to its reader to report.
+    """
+    from tqdm import tqdm
+
+    if not os.path.isfile(path) or os.path.getsize(path) < _LARGE:
+        return
+    with (
+        open(path, "rb", buffering=0) as file,
+        tqdm(
+            total=os.path.getsize(path), desc=f"reading {path}", unit="B", unit_scale=True
+        ) as bar,
+    ):
+        while chunk := file.read(_CHUNK):
+            bar.update(len(chunk))
 
 
 def cached(path: str, compute: Callable[[], T], load: Callable[[str], T]) -> T:

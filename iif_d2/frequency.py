@@ -216,6 +216,23 @@ def load_frequency(path: str, cache_dir: Optional[str] = None) -> ClassFrequency
     return count_class_frequency(path, cache_dir=cache_dir)
 
 
+def annotation_file(source: str) -> Optional[str]:
+    """The json that counting this source would read; None where it is another kind of source."""
+    if is_table(source):
+        return None
+    if source.endswith(".json") or os.path.isfile(source):
+        return source
+    try:
+        from detectron2.data import MetadataCatalog
+    except ImportError:
+        return None
+    from . import data  # noqa: F401  registers the embedded data sets
+
+    if source not in MetadataCatalog:
+        return None
+    return getattr(MetadataCatalog.get(source), "json_file", None)
+
+
 def packaged_frequency(name: str) -> Optional[ClassFrequency]:
     """The counts that come with the package for a data set of this name, or None."""
     path = os.path.join(PACKAGED_COUNTS, f"{name}.json")

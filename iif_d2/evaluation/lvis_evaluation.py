@@ -28,6 +28,7 @@ from .results_file import ResultsFile
 logger = logging.getLogger(__name__)
 
 TASKS = ("bbox", "segm")
+RESULTS_FILE = "lvis_instances_results.json"  # as Detectron2 calls it
 
 
 class LongTailEvaluator(DatasetEvaluator):
@@ -131,7 +132,7 @@ class LongTailEvaluator(DatasetEvaluator):
         """
         parts = comm.gather(self._part(), dst=0)
         if self._results is not None:
-            path = os.path.join(self._output_dir, "lvis_instances_results.json")
+            path = os.path.join(self._output_dir, RESULTS_FILE)
             self._results.write(path)
             logger.info("Detections written to %s", path)
         if not comm.is_main_process():

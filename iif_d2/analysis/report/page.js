@@ -1,0 +1,118 @@
+"use strict";
+const plots = JSON.parse(document.getElementById("plots").textContent);
+const root = document.documentElement;
+const narrow = window.matchMedia("(max-width: 40rem)");
+let shown = null; // the classes that the filter leaves; null: all
+
+function color(name) {
+  return getComputedStyle(root).getPropertyValue(name).trim();
+}
+
+function layout(plot) {
+  const axis = { gridcolor: color("--line"), zerolinecolor: color("--faint"), linecolor: color("--line"), automargin: true };
+  const titled = (own) => ({ ...axis, ...own, title: { text: (own || {}).title || "" } });
+  return {
+    height: narrow.matches ? 350 : 420,
+    ...plot.layout,
+    xaxis: titled(plot.layout.xaxis),
+    yaxis: titled(plot.layout.yaxis),
+    shapes: (plot.layout.shapes || []).map((s) => ({ ...s, line: { ...s.line, color: color("--faint") } })),
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: color("--ink"), size: narrow.matches ? 11 : 13 },
+    hoverlabel: { bgcolor: color("--wash"), bordercolor: color("--line"), font: { color: color("--ink") } },
+    colorway: [color("--one"), color("--two")],
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--faint"), activecolor: color("--ink") },
+    legend: { orientation: "h", y: 1.12 },
+    showlegend: plot.data.length > 1,
+    margin: { l: 50, r: 15, t: 30, b: 50 },
+    dragmode: narrow.matches ? false : "zoom", // a finger scrolls the page
+  };
+}
+
+function traces(plot) {
+  return plot.data.map((trace, number) => {
+    const styled = { ...trace, marker: { symbol: number ? "diamond" : "circle", size: 8, opacity: 0.85 } };
+    if (trace.type === "bar") delete styled.marker;
+    if (!plot.byClass || !shown) return styled;
+    const keep = trace.customdata.map((index) => shown.has(index));
+    for (const key of ["x", "y", "text", "customdata"]) styled[key] = trace[key].filter((_, i) => keep[i]);
+    return styled;
+  });
+}
+
+function draw(which) {
+  for (const [key, plot] of Object.entries(plots)) {
+    const place = document.getElementById("plot-" + key);
+    if (place && which(plot))
+      Plotly.react(place, traces(plot), layout(plot), { responsive: true, displaylogo: false, displayModeBar: !narrow.matches });
+  }
+}
+
+function setTheme(dark) {
+  root.dataset.theme = dark ? "dark" : "light";
+  root.style.colorScheme = root.dataset.theme;
+  const button = document.getElementById("theme");
+  button.setAttribute("aria-pressed", String(dark));
+  draw(() => true);
+}
+
+const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
+prefersDark.addEventListener("change", (event) => setTheme(event.matches));
+document.getElementById("theme").addEventListener("click", () => setTheme(root.dataset.theme !== "dark"));
+
+// Sorting: numbers by value with what is missing last, everything else as text.
+const collator = new Intl.Collator("en", { numeric: true });
+function value(row, column) {
+  const text = row.cells[column].textContent.trim();
+  const number = text === "–" ? NaN : Number(text);
+  return { text, number };
+}
+for (const button of document.querySelectorAll("button.sort")) {
+  button.addEventListener("click", () => {
+    const header = button.closest("th");
+    const table = header.closest("table");
+    const column = header.cellIndex;
+    const down = header.getAttribute("aria-sort") !== "descending" && table.rows[1]?.cells[column].className === "n"
+      || header.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
+    header.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const rows = [...table.tBodies[0].rows].map((row) => ({ row, ...value(row, column) }));
+    const missing = (item) => item.text === "–";
+    rows.sort((a, b) => {
+      if (missing(a) || missing(b)) return missing(a) - missing(b);
+      const order = Number.isNaN(a.number) || Number.isNaN(b.number) ? collator.compare(a.text, b.text) : a.number - b.number;
+      return down ? -order : order;
+    });
+    table.tBodies[0].append(...rows.map((item) => item.row));
+  });
+}
+
+// Filtering: the table of classes and the plots of classes follow one another.
+const classRows = [...document.getElementById("class-table").tBodies[0].rows];
+const search = document.getElementById("search");
+const group = document.getElementById("group");
+function filter() {
+  const words = search.value.trim().toLowerCase();
+  shown = new Set();
+  for (const row of classRows) {
+    const fits = row.cells[0].textContent.toLowerCase().includes(words) && (!group || !group.value || row.dataset.group === group.value);
+    row.hidden = !fits;
+    if (fits) shown.add(Number(row.dataset.class));
+  }
+  document.getElementById("count").textContent = `${shown.size} of ${classRows.length} classes`;
+  draw((plot) => plot.byClass);
+}
+search.addEventListener("input", filter);
+group?.addEventListener("change", filter);
+search.form.addEventListener("submit", (event) => event.preventDefault());
+document.getElementById("count").textContent = `${classRows.length} of ${classRows.length} classes`;
+
+document.getElementById("curve")?.addEventListener("change", (event) => {
+  const plot = plots.curves;
+  plot.data = plot.choices[event.target.value];
+  plot.layout.yaxis.title = event.target.value;
+  draw((other) => other === plot);
+});
+
+setTheme(prefersDark.matches);

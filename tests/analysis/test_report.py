@@ -1,0 +1,278 @@
+"""python -m iif_d2 report: what it computes, and that the page is whole, safe and small."""
+
+import base64
+import json
+import os
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from detectron2.modeling import build_model
+
+from iif_d2 import register_long_tail_instances
+from iif_d2.__main__ import main
+from iif_d2.analysis.report.diagnosis import Diagnosis, changes
+from iif_d2.analysis.report.page import render
+from iif_d2.analysis.report.pictures import Picture
+from iif_d2.checkpoint import LongTailCheckpointer
+from iif_d2.config import load_config
+from iif_d2.evaluation.ground_truth import GroundTruth
+from iif_d2.evaluation.results import load_results
+from iif_d2.frequency import ClassFrequency
+
+from ..conftest import TINY, make_dataset
+
+EVIL = "<script>document.title='broken'</script>"
+CONFIG = "configs/Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two OUTPUT_DIRs of untrained models, on classes whose names would break a page."""
+    root = tmp_path_factory.mktemp("report")
+    path, images = make_dataset(root)
+    content = json.loads(path.read_text())
+    content["categories"][1]["name"] = EVIL
+    content["categories"][2]["name"] = 'bar & "<b>beam</b>"'
+    path.write_text(json.dumps(content))
+    register_long_tail_instances("tiny_report", str(path), str(images))
+    folders = []
+    for method in ("Softmax", "IIF"):
+        folder = root / f"{method} <i>"
+        data = ["DATASETS.TRAIN", "('tiny_report',)", "DATASETS.TEST", "('tiny_report',)"]
+        options = [*TINY, *data, "MODEL.LONG_TAIL.METHOD", method, "OUTPUT_DIR", str(folder)]
+        cfg = load_config(CONFIG, options)
+        folder.mkdir()
+        (folder / "config.yaml").write_text(cfg.dump())
+        LongTailCheckpointer(build_model(cfg), str(folder)).save("model_final")
+        lines = [{"iteration": i, "total_loss": 5.0 - i / 1000} for i in range(1000)]
+        (folder / "metrics.json").write_text("\n".join(map(json.dumps, lines)) + '\n{"cut')
+        folders.append(str(folder))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def page(runs, tmp_path_factory):
+    """The report of both."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    line = ["report", *runs, "--output", str(path), "--pictures", "2", "--bootstrap", "20"]
+    assert main([*line, "--confidence-threshold", "0"]) == 0
+    return path
+
+
+class Reader(HTMLParser):
+    """What a browser would make of a page: its tags, and the text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.text, self._raw = [], "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._raw = tag in ("script", "style")
+
+    def handle_endtag(self, tag):
+        self._raw = False
+
+    def handle_data(self, data):
+        self.text += "" if self._raw else data
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_the_page_is_one_safe_file(page):
+    text = page.read_text()
+    reader = Reader(text)
+    assert len(reader.of("script")) == 3, "a class name became a script"
+    assert not reader.of("i") and not reader.of("b")
+    assert EVIL in reader.text and 'bar & "<b>beam</b>"' in reader.text
+    assert "Softmax <i>" in reader.text
+    plots = json.loads(text.split('id="plots">')[1].split("</script>")[0])
+    names = plots["norms"]["data"][0]["text"]
+    assert EVIL.replace("<", "&lt;").replace(">", "&gt;") in names  # plotly.js reads tags, too
+    links = [a.get(k) for _, a in reader.tags for k in ("src", "href") if a.get(k)]
+    assert links and all(link.startswith(("#", "data:")) for link in links)
+
+
+def test_a_screen_reader_finds_its_way(page):
+    reader = Reader(page.read_text())
+    assert reader.of("html") == [{"lang": "en"}] and len(reader.of("h1")) == 1
+    assert len(reader.of("main")) == 1 and reader.of("nav")[0]["aria-label"]
+    assert len(reader.of("caption")) == len(reader.of("table")) >= 7
+    assert all("scope" in attributes for attributes in reader.of("th"))
+    assert all(attributes["alt"] for attributes in reader.of("img"))
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in reader.tags:
+        if attributes.get("role") == "img":
+            assert attributes["aria-labelledby"] in ids
+
+
+def test_pictures_show_the_annotations_and_both_runs(page):
+    pictures = Reader(page.read_text()).of("img")
+    assert len(pictures) == 2 * 3
+    for picture in pictures:
+        data = base64.b64decode(picture["src"].partition("base64,")[2])
+        assert data.startswith(b"\xff\xd8"), "no JPEG"
+    assert pictures[0]["alt"].startswith("Annotated: ")
+
+
+def test_training_curves_are_thinned_and_a_cut_line_is_left_out(page):
+    plots = json.loads(page.read_text().split('id="plots">')[1].split("</script>")[0])
+    curve = plots["curves"]["choices"]["total_loss"][0]
+    assert len(curve["x"]) == len(curve["y"]) <= 400
+    assert np.mean(curve["y"]) == pytest.approx(4.5005, abs=1e-3)
+
+
+def test_detections_are_kept_until_the_checkpoint_changes(page, runs, monkeypatch, tmp_path):
+    from iif_d2.analysis.report import runs as module
+
+    made = []
+    monkeypatch.setattr(module.Run, "_detect", lambda run, *_: made.append(run.name))
+    line = ["report", runs[0], "--output", str(tmp_path / "r.html"), "--pictures", "0"]
+    assert main(line) == 0 and not made
+    results = os.path.join(runs[0], "report", "tiny_report", "lvis_instances_results.json")
+    written = os.stat(results)
+    os.utime(results, (1, 1))
+    assert main(line) == 0 and made == ["Softmax <i>"]
+    os.utime(results, ns=(written.st_atime_ns, written.st_mtime_ns))
+
+
+def test_the_diagnosis_scores_as_the_evaluation_does(page, runs):
+    with open(os.path.join(runs[1], "report", "tiny_report", "lvis_instances_results.json")) as f:
+        detections = json.load(f)
+    from detectron2.data import MetadataCatalog
+
+    truth = GroundTruth(MetadataCatalog.get("tiny_report").json_file)
+    number = {category.id: index for index, category in enumerate(truth.categories)}
+    boxes = np.array(
+        [
+            [truth.index(d["image_id"]), *d["bbox"], d["score"], number[d["category_id"]]]
+            for d in detections
+        ]
+    )
+    groups = np.array(["r"] * 4)
+    diagnosis = Diagnosis(truth, range(len(truth)), boxes, groups, 0.0)
+    ours = load_results(os.path.join(runs[1], "report", "tiny_report", "results.json"))
+    metrics, _ = changes([diagnosis, diagnosis], 0, 0)
+    for change in metrics:
+        if change.name in ("AP", "AP50", "AP75"):
+            expected = ours["tiny_report"]["bbox"][change.name]
+            assert change.before == pytest.approx(expected, abs=1e-9) and change.difference == 0
+
+
+def write_truth(path, num_classes: int, num_images: int, lvis: bool = True) -> GroundTruth:
+    """An image of one object each, 40 pixels at (10, 10); of class 0, 1, ... in turn."""
+    images, annotations = [], []
+    for index in range(num_images):
+        image = {"id": index + 1, "height": 100, "width": 100}
+        if lvis:
+            image |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+        images.append(image)
+        box = {"bbox": [10, 10, 40, 40], "area": 1600, "iscrowd": 0}
+        label = {"image_id": index + 1, "category_id": index % num_classes + 1}
+        annotations.append({"id": index + 1, **label, **box})
+    categories = [{"id": i + 1, "name": f"class {i}"} for i in range(num_classes)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    path.write_text(json.dumps(content))
+    return GroundTruth(path)
+
+
+def test_what_became_of_each_object(tmp_path):
+    truth = write_truth(tmp_path / "coco.json", 3, 3, lvis=False)
+    here, nowhere = [10, 10, 40, 40], [60, 60, 30, 30]
+    first = [
+        [0, *here, 0.9, 0],  # class 0 is found
+        [1, *here, 0.8, 0],  # class 1 is taken for class 0
+        [2, *nowhere, 0.7, 2],  # class 2 is missed, and seen where nothing is
+        [2, *here, 0.1, 2],  # below the threshold
+    ]
+    second = [*first, [1, *here, 0.95, 1]]
+    groups = np.array(["f", "r", "c"])
+    one, two = (Diagnosis(truth, range(3), np.array(b), groups, 0.5) for b in (first, second))
+    assert one.confusion.tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert one.confused_pairs() == [(1, 0, 1)]
+    table = one.group_confusion(groups)
+    assert table["r"] == {
+        "found": 0, "as another r": 0, "as another c": 0, "as another f": 1, "missed": 0,
+        "detected in the background": 0,
+    }  # fmt: skip
+    assert table["c"]["missed"] == table["c"]["detected in the background"] == 1
+    assert table["f"]["found"] == 1 and table["f"]["as another f"] == 0
+    assert one.tide["Cls"][1] >= 1 and one.calibration["num_detections"] == 4
+    metrics, classes = changes([one, two], 20, 0)
+    by_name = {change.name: change for change in metrics}
+    assert by_name["APr"].before == 0 and by_name["APr"].after == pytest.approx(100)
+    assert by_name["AP"].interval[0] <= by_name["AP"].difference <= by_name["AP"].interval[1]
+    assert classes[0].name == "1" and classes[0].difference == pytest.approx(100)
+
+
+def test_federated_boxes_count_only_where_their_class_was_looked_for(tmp_path):
+    truth = write_truth(tmp_path / "lvis.json", 3, 3)
+    boxes = np.array([[0, 60, 60, 30, 30, 0.9, 1], [0, 60, 60, 30, 30, 0.9, 0]])
+    confusion = Diagnosis(truth, range(3), boxes, None, 0.5).confusion
+    assert confusion[3].tolist() == [1, 0, 0, 0]  # class 1 may be there, unannotated
+
+
+@pytest.fixture(scope="session")
+def large_page(tmp_path_factory):
+    """A page of LVIS's size: 1,203 classes, two runs, curves, six rows of pictures."""
+    folder = tmp_path_factory.mktemp("large")
+    rng = np.random.default_rng(0)
+    size, num_images = 1203, 2406
+    truth = write_truth(folder / "lvis.json", size, num_images, lvis=False)
+    images = np.round(2000 * np.arange(1, size + 1) ** -1.0).astype(int).clip(1)
+    frequency = ClassFrequency([c.name for c in truth.categories], images, None, 100_000)
+    groups = frequency.groups()
+
+    def run(name):
+        curve = (list(range(4500)), rng.random(4500).tolist())
+        return SimpleNamespace(
+            name=name,
+            cfg=load_config(CONFIG, ["MODEL.LONG_TAIL.METHOD", name]),
+            results=lambda: {"lvis_v1_val": {"bbox": {"AP": 20.0}, "segm": {"AP": 19.0}}},
+            per_class=lambda task, size: per_class,
+            norms=lambda size: rng.random(size),
+            class_weights=lambda size: ("factor", rng.random(size)),
+            curves=lambda: {f"scalar_{i}": curve for i in range(30)},
+        )
+
+    per_class = 100 * rng.random(size)
+    runs = [run("Softmax"), run("IIF")]
+    diagnoses = []
+    for _ in runs:
+        labels = rng.integers(0, size, num_images)
+        boxes = np.column_stack(
+            [np.arange(num_images), np.full((num_images, 2), 10), np.full((num_images, 2), 40),
+             rng.random(num_images), labels]
+        )  # fmt: skip
+        diagnoses.append(Diagnosis(truth, range(num_images), boxes, groups, 0.3))
+    jpeg = "data:image/jpeg;base64," + base64.b64encode(rng.bytes(60_000)).decode()
+    text = render(
+        runs, diagnoses, truth, frequency, groups, changed=changes(diagnoses, 0, 0),
+        pictures=[(str(i), [Picture("title", "alt", jpeg)] * 3) for i in range(6)],
+        threshold=0.3, num_images=num_images, dataset="lvis_v1_val",
+    )  # fmt: skip
+    path = folder / "large.html"
+    path.write_text(text)
+    return path
+
+
+def test_lvis_fits_into_ten_megabytes(large_page):
+    assert large_page.stat().st_size < 10e6
+
+
+def test_bad_input_is_a_sentence(runs, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "r.html")]
+    assert main(["report", str(tmp_path), *output]) == 2
+    assert "has no config.yaml" in capsys.readouterr().err
+    assert main(["report", *runs, runs[0], *output]) == 2
+    assert "one or two runs" in capsys.readouterr().err
+    assert main(["report", runs[0], *output, "--image-ids", "99"]) == 2
+    assert "--image-ids names 99" in capsys.readouterr().err
+    assert main(["report", runs[0], *output, "--dataset", "gone"]) == 2
+    assert "'gone' is no registered data set" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()

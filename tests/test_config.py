@@ -81,8 +81,9 @@ def test_the_package_carries_every_config():
         for path in (ROOT / options["package_dir"]["iif_d2.configs"]).glob(pattern)
     }
     assert packed == set((ROOT / "configs").rglob("*.yaml"))
-    folders = {"iif_d2"} | {
-        f"iif_d2.{p.parent.name}" for p in (ROOT / "iif_d2").glob("*/__init__.py")
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "iif_d2").rglob("__init__.py")
     }
     assert set(options["packages"]) == folders | {"iif_d2.configs"}
 

@@ -158,7 +158,7 @@ def _pictures(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, Optio
     for path, record in pictures[: args.most]:
         try:
             yield path, read_image(path, "RGB"), record
-        except (OSError, SyntaxError) as error:
+        except Exception as error:  # as many kinds as there are ways to break a file
             raise DataError(f"picture {path} cannot be read: {error}") from None
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import ConfigError
 from ..files import write_atomically
 from ..frequency import ClassFrequency
-from .drawing import GROUP_COLORS, GROUP_NAMES
+from .drawing import GROUP_COLORS
+from .plotting import GROUP_NAMES
 
 FORMATS = ("png", "svg", "pdf")
 

@@ -12,7 +12,7 @@ from ...errors import IIFError
 from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.results import COLUMNS
 from ...frequency import ClassFrequency
-from ..drawing import GROUP_NAMES
+from ..plotting import GROUP_NAMES
 from . import figures
 from .diagnosis import Change, Diagnosis
 from .runs import Run

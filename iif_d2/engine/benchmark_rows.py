@@ -67,7 +67,9 @@ ROWS = (
     _at_test("Logit adjustment, post-hoc", "LogitAdjustment", POST_HOC=True, TAU=0.1),
     _at_test("IIF raw, post-process", "IIF", POST_HOC=True),
     _at_test("IIF base10, post-process", "IIF", POST_HOC=True, VARIANT="base10"),
-    Row("LogN", SOFTMAX, ("MODEL.LONG_TAIL.METHOD", "LogN", "SOLVER.MAX_ITER", "250"), 3, "Softmax"),
+    Row(
+        "LogN", SOFTMAX, ("MODEL.LONG_TAIL.METHOD", "LogN", "SOLVER.MAX_ITER", "250"), 3, "Softmax"
+    ),
     Row("RFS", SOFTMAX, RFS, 3),
     _method("DropLoss", seeds=3),
     Row("RFS + IIF raw", IIF, RFS),

@@ -1,25 +1,25 @@
-"""NaN and infinite numbers end training, with where they came from."""
+"""NaN and infinite gradients end training before they reach the weights."""
 
 from __future__ import annotations
 
 import torch
-from detectron2.engine import HookBase
+from torch import nn
 
 
-class FiniteGradients(HookBase):
-    """Raises before a gradient that is not finite reaches the weights.
+def refuse_bad_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Have the optimizer raise `FloatingPointError` where a gradient is not finite.
 
-    Not for AMP, whose gradient scaler meets overflow by leaving the step out.
+    Under AMP its gradient scaler comes first and leaves steps that overflow out.
     """
 
-    def after_backward(self) -> None:
-        sums = [p.grad.sum() for p in self.trainer.model.parameters() if p.grad is not None]
-        if sums and not torch.stack(sums).isfinite().all():
-            raise FloatingPointError(f"a gradient is NaN or infinite: {self._first()}")
+    def check(*_) -> None:
+        sums = {
+            name: parameter.grad.sum()
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        }
+        if sums and not torch.stack(list(sums.values())).isfinite().all():
+            first = next(name for name, value in sums.items() if not value.isfinite())
+            raise FloatingPointError(f"a gradient is NaN or infinite: {first}")
 
-    def _first(self) -> str:
-        return next(
-            name
-            for name, parameter in self.trainer.model.named_parameters()
-            if parameter.grad is not None and not parameter.grad.sum().isfinite()
-        )
+    optimizer.register_step_pre_hook(check)

@@ -43,7 +43,7 @@ from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .classifier_stats import ClassifierStats
 from .determinism import ExactResume
-from .finite import FiniteGradients
+from .finite import refuse_bad_gradients
 from .preemption import SaveOnSigterm
 from .schedule import fit_schedule
 from .second_stage import (
@@ -87,8 +87,7 @@ class LongTailTrainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
-        if not cfg.SOLVER.AMP.ENABLED:
-            self._trainer.register_hooks([FiniteGradients()])  # which alone calls after_backward
+        refuse_bad_gradients(model, optimizer)
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As `DefaultTrainer`'s; resuming refuses a checkpoint that does not fit.

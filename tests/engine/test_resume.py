@@ -83,5 +83,3 @@ def wait_in_step(folder):
         time.sleep(600)
 
     LongTailTrainer.run_step = run_step
-
-

@@ -1,0 +1,76 @@
+"""A disk that is full and images that vanish: a message, what was done stays, resume works."""
+
+from __future__ import annotations
+
+import functools
+import resource
+import tempfile
+from pathlib import Path
+
+from . import runs
+from .kill_resume import OPTIONS
+
+OPTS = (*OPTIONS, "MODEL.LONG_TAIL.METHOD", "FedLoss")
+
+
+def full_after(checkpoints: int) -> None:
+    """From this many checkpoints on no file may grow beyond 100 kB, as on a full disk."""
+    from iif_d2.checkpoint import LongTailCheckpointer
+
+    original, calls = LongTailCheckpointer.save, []
+
+    def save(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) > checkpoints:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        return original(self, *args, **kwargs)
+
+    LongTailCheckpointer.save = save
+
+
+def unreadable(split: str, calls: int, times: int) -> None:
+    """From the `calls`-th image on, reading fails so many times."""
+    from detectron2.data import DatasetMapper
+
+    original, done = DatasetMapper.__call__, []
+
+    def read(self, dataset_dict):
+        if self.is_train == (split == "train"):
+            done.append(1)
+            if calls <= len(done) < calls + times:
+                raise OSError(5, "Input/output error")
+        return original(self, dataset_dict)
+
+    DatasetMapper.__call__ = read
+
+
+CASES = {
+    "disk full at the third checkpoint": (functools.partial(full_after, 2), 2, "cannot be written"),
+    "image gone in training": (functools.partial(unreadable, "train", 25, 99), 2, "cannot be read"),
+    "image gone in evaluation": (functools.partial(unreadable, "test", 9, 99), 2, "cannot be read"),
+    "image fails twice, then reads": (functools.partial(unreadable, "train", 25, 2), 0, "again in"),
+}
+
+
+def run() -> list[str]:
+    from iif_d2 import register_long_tail_instances
+
+    from ..conftest import make_dataset
+
+    with tempfile.TemporaryDirectory() as root:
+        register_long_tail_instances("tiny_lvis", *map(str, make_dataset(Path(root) / "data")))
+        whole = Path(root) / "whole"
+        assert runs.train(whole, *OPTS) == 0, runs.output(whole)[-2000:]
+        for number, (name, case) in enumerate(CASES.items()):
+            check(whole, Path(root) / str(number), *case)
+    return [f"{name}: said so, resumed, 0 differences from the run without it" for name in CASES]
+
+
+def check(whole: Path, folder: Path, sabotage, code: int, message: str) -> None:
+    """Break a run, read what it says, resume it where it stopped, compare."""
+    got = runs.train(folder, *OPTS, sabotage=sabotage)
+    said = runs.output(folder)
+    assert got == code and message in said, f"exit code {got}: {said[-2000:]}"
+    if code:
+        assert runs.train(folder, *OPTS, resume=True) == 0, runs.output(folder)[-2000:]
+    runs.assert_same(whole, folder)

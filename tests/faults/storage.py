@@ -28,27 +28,34 @@ def full_after(checkpoints: int) -> None:
     LongTailCheckpointer.save = save
 
 
-def unreadable(split: str, calls: int, times: int) -> None:
-    """From the `calls`-th image on, reading fails so many times."""
-    from detectron2.data import DatasetMapper
+def unreadable(training: bool, first: int, times: int) -> None:
+    """From the `first`-th image of training or evaluation on, so many attempts to open one fail."""
+    from PIL import Image
 
-    original, done = DatasetMapper.__call__, []
+    from iif_d2.data import LongTailDatasetMapper
 
-    def read(self, dataset_dict):
-        if self.is_train == (split == "train"):
-            done.append(1)
-            if calls <= len(done) < calls + times:
-                raise OSError(5, "Input/output error")
-        return original(self, dataset_dict)
+    call, open_image = LongTailDatasetMapper.__call__, Image.open
+    images, failed = [], []
 
-    DatasetMapper.__call__ = read
+    def counted(self, dataset_dict):
+        if self.is_train == training:
+            images.append(1)
+        return call(self, dataset_dict)
+
+    def failing(*args, **kwargs):
+        if len(images) >= first and len(failed) < times:
+            failed.append(1)
+            raise OSError(5, "Input/output error")
+        return open_image(*args, **kwargs)
+
+    LongTailDatasetMapper.__call__, Image.open = counted, failing
 
 
 CASES = {
     "disk full at the third checkpoint": (functools.partial(full_after, 2), 2, "cannot be written"),
-    "image gone in training": (functools.partial(unreadable, "train", 25, 99), 2, "cannot be read"),
-    "image gone in evaluation": (functools.partial(unreadable, "test", 9, 99), 2, "cannot be read"),
-    "image fails twice, then reads": (functools.partial(unreadable, "train", 25, 2), 0, "again in"),
+    "image gone in training": (functools.partial(unreadable, True, 25, 99), 2, "cannot be read"),
+    "image gone in evaluation": (functools.partial(unreadable, False, 9, 99), 2, "cannot be read"),
+    "image fails twice, then reads": (functools.partial(unreadable, True, 25, 2), 0, "again in"),
 }
 
 
@@ -61,7 +68,7 @@ def run() -> list[str]:
         register_long_tail_instances("tiny_lvis", *map(str, make_dataset(Path(root) / "data")))
         whole = Path(root) / "whole"
         assert runs.train(whole, *OPTS) == 0, runs.output(whole)[-2000:]
-        for number, (name, case) in enumerate(CASES.items()):
+        for number, case in enumerate(CASES.values()):
             check(whole, Path(root) / str(number), *case)
     return [f"{name}: said so, resumed, 0 differences from the run without it" for name in CASES]
 

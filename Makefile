@@ -12,7 +12,7 @@ SAL_DETECTRON2 := sal-detectron2==0.7.2
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clean
+.PHONY: help demo test matrix clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -25,6 +25,9 @@ demo: $(READY)  ## train Mask R-CNN with IIF on mini_lvis, evaluate it, draw wha
 
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+matrix:  ## install and test with other Pythons and versions of torch: hours, 7 GB at a time
+	$(PYTHON) projects/compatibility/run.py
 
 clean:  ## remove what make and the runs made
 	rm -rf $(VENV) output build .pytest_cache .hypothesis .ruff_cache *.egg-info

@@ -10,7 +10,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
-from ..config import load_config
+from ..config import config_path, load_config
 from .lazy import load_lazy_config
 
 
@@ -24,6 +24,8 @@ def setup(args: Namespace) -> CfgNode | DictConfig:
     """
     lazy = args.config_file.endswith(".py")
     cfg = (load_lazy_config if lazy else load_config)(args.config_file, args.opts)
+    if args.config_file:
+        args.config_file = config_path(args.config_file)  # which Detectron2 reads again
     default_setup(cfg, args)
     output_dir = cfg.train.output_dir if lazy else cfg.OUTPUT_DIR
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="iif_d2", abbrev_name="iif")

@@ -12,7 +12,7 @@ SAL_DETECTRON2 := sal-detectron2==0.7.2
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clean faults
+.PHONY: help demo test faults matrix clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -28,6 +28,9 @@ test: $(READY)  ## all tests
 
 faults: $(READY)  ## kill, starve and soak it for an hour or more; figures of what was lost
 	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.faults
+
+matrix:  ## install and test with other Pythons and versions of torch: hours, 7 GB at a time
+	$(PYTHON) projects/compatibility/run.py
 
 clean:  ## remove what make and the runs made
 	rm -rf $(VENV) output build .pytest_cache .hypothesis .ruff_cache *.egg-info

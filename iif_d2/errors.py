@@ -1,5 +1,13 @@
 """The errors this package raises for bad input: each says what is wrong, where, and what to do."""
 
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import Iterator
+
+logger = logging.getLogger(__name__)
+
 
 class IIFError(Exception):
     """Base of every error that a user's file, config or argument can cause.
@@ -33,3 +41,19 @@ class UnknownNameError(ConfigError, KeyError):
     def of(cls, kind: str, name: object, known) -> "UnknownNameError":
         """The error for `name`, which is none of the `known` names of this `kind`."""
         return cls(f"unknown {kind} {name!r}; known: {', '.join(map(str, known))}")
+
+
+@contextmanager
+def built_from_config(what: str) -> Iterator[None]:
+    """Say what a library raises while it builds `what` as a `ConfigError`; the log has the rest."""
+    try:
+        yield
+    except IIFError:
+        raise
+    except Exception as error:  # other libraries assert, look up and convert what a key says
+        logger.debug("%s cannot be built", what, exc_info=True)
+        said = next(iter(str(error.args[0] if error.args else "").splitlines()), "")
+        raise ConfigError(
+            f"{what} cannot be built from this config: {type(error).__name__} {said}; correct the "
+            f"key that it comes from"
+        ) from error

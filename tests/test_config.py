@@ -53,13 +53,20 @@ def test_a_packaged_config_is_found_from_anywhere(tmp_path, monkeypatch):
     assert Path(config_path(f"configs/{name}")).samefile(ROOT / "configs" / name)
 
 
+# Forty lines that stand for 4 * 10^12 values.
+BOMB = "a0: &a0 [1, 2]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+
+
 @pytest.mark.parametrize(
     "text, overrides, message",
     [
         ("MODEL: [", (), "not valid yaml"),
         ("MODEL:\n  NO_KEY: 1\n", (), "MODEL.NO_KEY"),
         ("MODEL:\n  LONG_TAIL:\n    COSINE_SCALE: high\n", (), "COSINE_SCALE"),
-        ("- 1\n", (), "config"),
+        ("- 1\n", (), "has no KEY: VALUE"),
+        ("_BASE_: own.yaml\n", (), "its own _BASE_"),
+        ("_BASE_: gone.yaml\n", (), "own.yaml: _BASE_ .*gone.yaml is no file"),
+        (BOMB, (), "4,398,046,511,101 values by its aliases"),
         ("", ("MODEL.LONG_TAIL.METHOD",), "config"),
         ("!!python/object/apply:os.system ['true']\n", (), "not valid yaml"),
     ],

@@ -6,7 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, built_from_config
 from .checkpointer import LongTailCheckpointer
 from .frequencies import settle_frequencies
 
@@ -21,7 +21,9 @@ def load_trained_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
         ConfigError: no weights are named.
         CheckpointError: they are missing, damaged or do not fit.
     """
-    return load_trained_weights(build_model(cfg), cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume)
+    with built_from_config("the model"):
+        model = build_model(cfg)
+    return load_trained_weights(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume)
 
 
 def load_trained_weights(

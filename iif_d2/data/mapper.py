@@ -26,8 +26,14 @@ class LongTailDatasetMapper(DatasetMapper):
 
     def __call__(self, dataset_dict: dict[str, Any]) -> Optional[dict[str, Any]]:
         where = f"image {dataset_dict.get('file_name')} (id {dataset_dict.get('image_id')})"
-        if self.is_train and self.use_instance_mask and self.instance_mask_format == "polygon":
-            if any(isinstance(a.get("segmentation"), dict) for a in dataset_dict["annotations"]):
+        if self.is_train and self.use_instance_mask:
+            masks = [a.get("segmentation") for a in dataset_dict["annotations"]]
+            if None in masks:
+                raise DataError(
+                    f"{where} has an object without 'segmentation'; add it, or set MODEL.MASK_ON "
+                    f"to False"
+                )
+            if self.instance_mask_format == "polygon" and any(isinstance(m, dict) for m in masks):
                 raise DataError(
                     f"{where} has run-length masks, which INPUT.MASK_FORMAT polygon cannot take; "
                     f"set INPUT.MASK_FORMAT bitmask"

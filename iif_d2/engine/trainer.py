@@ -38,7 +38,7 @@ from ..data import (
     config_frequency,
     known_frequency,
 )
-from ..errors import ConfigError, DivergedError, UnknownNameError
+from ..errors import ConfigError, DivergedError, UnknownNameError, built_from_config
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .classifier_stats import ClassifierStats
@@ -163,6 +163,16 @@ class LongTailTrainer(DefaultTrainer):
         super().after_train()
 
     @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        with built_from_config("the model"):
+            return super().build_model(cfg)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        with built_from_config("the learning rate's schedule"):
+            return super().build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """SGD as Detectron2 builds it, or AdamW with the same groups and clipping.
 
@@ -193,14 +203,17 @@ class LongTailTrainer(DefaultTrainer):
         _check_training_data(cfg)
         for name in cfg.DATASETS.TRAIN:
             attach_class_frequency(name)
-        return TrainingBatches(cfg, LongTailDatasetMapper(cfg, True))
+        with built_from_config(f"the data of {' + '.join(cfg.DATASETS.TRAIN)}"):
+            return TrainingBatches(cfg, LongTailDatasetMapper(cfg, True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
         check_datasets([dataset_name], cfg.MODEL.ROI_HEADS.NUM_CLASSES)
-        return build_detection_test_loader(
-            cfg, dataset_name, mapper=LongTailDatasetMapper(cfg, False)
-        )
+        _check_proposals(cfg)
+        with built_from_config(f"the data of {dataset_name}"):
+            return build_detection_test_loader(
+                cfg, dataset_name, mapper=LongTailDatasetMapper(cfg, False)
+            )
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -243,7 +256,16 @@ def _has_fused_adamw(device: torch.device) -> bool:
 def _check_training_data(cfg: CfgNode) -> None:
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("nothing to train on: set DATASETS.TRAIN")
+    _check_proposals(cfg)
     check_datasets(cfg.DATASETS.TRAIN, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+
+
+def _check_proposals(cfg: CfgNode) -> None:
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise ConfigError(
+            "MODEL.LOAD_PROPOSALS would have Detectron2 load a pickle, which can run code; set it "
+            "to False and MODEL.PROPOSAL_GENERATOR.NAME to RPN"
+        )
 
 
 def check_datasets(names: Sequence[str], num_classes: Optional[int]) -> None:

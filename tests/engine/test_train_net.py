@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,10 @@ BAD = {
     "class count": ([], ["MODEL.ROI_HEADS.NUM_CLASSES", "9"], CONFIG, "has 4 classes; set it to 4"),
     "no weights": (["--eval-only"], [], CONFIG, "set MODEL.WEIGHTS"),
     "gone weights": (["--eval-only"], ["MODEL.WEIGHTS", "gone.pth"], CONFIG, "gone.pth does not exist"),
+    "unknown part": ([], ["MODEL.BACKBONE.NAME", "nope"], CONFIG, "the model cannot be built from this config: KeyError No object named 'nope'"),
+    "no batch": ([], ["SOLVER.IMS_PER_BATCH", "0"], CONFIG, "Total batch size (0)"),
+    "cosine scale": ([], ["MODEL.LONG_TAIL.CLASSIFIER", "cosine", "MODEL.LONG_TAIL.COSINE_SCALE", "-1.0"], CONFIG, "must be above 0"),
+    "proposals": ([], ["MODEL.LOAD_PROPOSALS", "True"], CONFIG, "a pickle, which can run code"),
     "unknown data": ([], ["DATASETS.TRAIN", "('nope',)"], CONFIG, "'nope'"),
 }  # fmt: skip
 
@@ -169,6 +174,49 @@ def test_bad_input_ends_in_a_sentence_and_exit_code_2(
     assert stop.value.code == 2
     line = last_line(capsys)
     assert line.startswith("error: ") and message in line
+
+
+SPOILT = {
+    "no images": (lambda c: c.update(images=[], annotations=[]), "is empty"),
+    "no masks": (lambda c: [a.pop("segmentation") for a in c["annotations"]], "set MODEL.MASK_ON to False"),
+    "other sizes": (lambda c: [i.update(width=63) for i in c["images"]], "correct its width and height"),
+    "other runs": (
+        lambda c: c["annotations"][0].update(segmentation={"size": [64, 64], "counts": [3]}),
+        "annotations[0].segmentation has counts that are not the runs of 4096 pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil, message", SPOILT.values(), ids=SPOILT.keys())
+def test_spoilt_annotations_end_in_a_sentence(dataset, run, tmp_path, capsys, request, spoil, message):
+    content = json.loads(dataset[0].read_text())
+    spoil(content)
+    (tmp_path / "spoilt.json").write_text(json.dumps(content))
+    name = request.node.name
+    register_long_tail_instances(name, str(tmp_path / "spoilt.json"), str(dataset[1]))
+    with pytest.raises(SystemExit):
+        run(tmp_path / "out", options=["DATASETS.TRAIN", f"({name!r},)", "DATASETS.TEST", "()"])
+    assert message in last_line(capsys)
+
+
+def test_training_and_evaluation_need_no_network(run, tmp_path, monkeypatch):
+    def refuse(*args, **_):
+        raise AssertionError(f"the network was asked for {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    run(tmp_path / "out")
+    assert results(tmp_path / "out")
+    # A config that names a URL is another matter.
+    with pytest.raises((SystemExit, AssertionError)):
+        run(tmp_path / "url", "--eval-only", options=["MODEL.WEIGHTS", "https://example.invalid/a.pth"])
+
+
+def test_a_packaged_config_is_found_from_another_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()"]
+    run(tmp_path / "out", options=options, config=CONFIG.removeprefix("configs/"))
+    assert (tmp_path / "out" / "model_final.pth").is_file()
 
 
 def test_a_checkpoint_of_other_classes_is_refused(trained, run, tmp_path, capsys):

@@ -12,7 +12,7 @@ SAL_DETECTRON2 := sal-detectron2==0.7.2
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults matrix clean
+.PHONY: help demo test bench faults matrix clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -25,6 +25,9 @@ demo: $(READY)  ## train Mask R-CNN with IIF on mini_lvis, evaluate it, draw wha
 
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+bench: $(READY)  ## each fast path timed beside Detectron2's and lvis-api's own code
+	$(PY) -W ignore projects/speed/bench.py
 
 faults: $(READY)  ## kill, starve and soak it for an hour or more; figures of what was lost
 	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.faults

@@ -154,7 +154,7 @@ BAD = {
     "no weights": (["--eval-only"], [], CONFIG, "set MODEL.WEIGHTS"),
     "gone weights": (["--eval-only"], ["MODEL.WEIGHTS", "gone.pth"], CONFIG, "gone.pth does not exist"),
     "unknown part": ([], ["MODEL.BACKBONE.NAME", "nope"], CONFIG, "the model cannot be built from this config: KeyError No object named 'nope'"),
-    "no batch": ([], ["SOLVER.IMS_PER_BATCH", "0"], CONFIG, "Total batch size (0)"),
+    "no batch": ([], ["SOLVER.IMS_PER_BATCH", "0"], CONFIG, "SOLVER.IMS_PER_BATCH is 0"),
     "cosine scale": ([], ["MODEL.LONG_TAIL.CLASSIFIER", "cosine", "MODEL.LONG_TAIL.COSINE_SCALE", "-1.0"], CONFIG, "must be above 0"),
     "proposals": ([], ["MODEL.LOAD_PROPOSALS", "True"], CONFIG, "a pickle, which can run code"),
     "unknown data": ([], ["DATASETS.TRAIN", "('nope',)"], CONFIG, "'nope'"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import logging
 import os
 import tempfile
-from typing import Callable, Optional, TypeVar, Union
+from typing import Any, Callable, Iterable, Optional, TypeVar, Union
 
 from .errors import DataError
 
@@ -41,6 +43,13 @@ def write_atomically(path: Union[str, os.PathLike], content: Union[bytes, str]) 
         if temporary is not None and os.path.exists(temporary):
             os.remove(temporary)
         raise DataError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """The rows, the first of which names the columns, as a csv file has them."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def content_key(path: Union[str, os.PathLike]) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from typing import Sequence
 
 import numpy as np
-import torch
 
+from ..checkpoint.reading import read_checkpoint
 from ..errors import CheckpointError
-from ..files import write_atomically
+from ..files import csv_text, write_atomically
 from ..frequency import ClassFrequency
 from .plotting import GROUP_NAMES, figure_of, save_figure
 
@@ -23,9 +21,9 @@ def classifier_norms(checkpoint: str) -> np.ndarray:
     """float64 (C,): the norm of each foreground row of cls_score, of the last stage in a cascade.
 
     Raises:
-        CheckpointError: the file holds no box classifier.
+        CheckpointError: the file cannot be read, or holds no box classifier.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["model"]
+    state = read_checkpoint(checkpoint)["model"]
     names = sorted(name for name in state if name.endswith("cls_score.weight"))
     if not names:
         raise CheckpointError(f"{checkpoint} has no cls_score; give a detector's checkpoint")
@@ -38,12 +36,10 @@ def write_norms(
     """norms.csv and norms.png: classifier norms by training images, of (label, checkpoint)s."""
     order = np.argsort(-frequency.image_count, kind="stable")
     norms = {label: classifier_norms(path)[order] for label, path in checkpoints}
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["class", "training_images", *norms])
+    table = [["class", "training_images", *norms]]
     for place, index in enumerate(order):
         values = [f"{norm[place]:.4f}" for norm in norms.values()]
-        table.writerow([frequency.class_names[index], frequency.image_count[index], *values])
+        table.append([frequency.class_names[index], frequency.image_count[index], *values])
     figure, axes = figure_of(6.5, 3.5)
     for color, (label, norm) in zip(COLORS[::3], norms.items()):
         share = norm / norm.mean()
@@ -54,7 +50,7 @@ def write_norms(
     axes.set_xlabel("class, from most to fewest training images (lines: frequent | common | rare)")
     axes.set_ylabel("weight norm / mean norm")
     axes.legend(fontsize=8)
-    return _written(output, "norms", text.getvalue(), figure)
+    return _written(output, "norms", table, figure)
 
 
 def background_false_positives(json_file: str, detections: str, groups: np.ndarray) -> dict:
@@ -96,25 +92,23 @@ def write_false_positives(
     counts = {
         label: background_false_positives(json_file, path, groups) for label, path in detections
     }
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["method", *GROUP_NAMES.values()])
+    table = [["method", *GROUP_NAMES.values()]]
     figure, axes = figure_of(6.5, 3.5)
     width = 0.8 / len(counts)
     for place, (label, by_group) in enumerate(counts.items()):
         values = [by_group[group] for group in GROUP_NAMES]
-        table.writerow([label, *values])
+        table.append([label, *values])
         at = np.arange(len(values)) + (place - (len(counts) - 1) / 2) * width
         bars = axes.bar(at, values, width * 0.95, color=COLORS[place % len(COLORS)], label=label)
         axes.bar_label(bars, fontsize=7)
     axes.set_xticks(range(len(GROUP_NAMES)), GROUP_NAMES.values())
     axes.set_ylabel("detections on background")
     axes.legend(fontsize=8)
-    return _written(output, "false_positives", text.getvalue(), figure)
+    return _written(output, "false_positives", table, figure)
 
 
-def _written(output: str, name: str, table: str, figure) -> list[str]:
+def _written(output: str, name: str, table: list[list], figure) -> list[str]:
     paths = [os.path.join(output, f"{name}.{ending}") for ending in ("csv", "png")]
-    write_atomically(paths[0], table)
+    write_atomically(paths[0], csv_text(table))
     save_figure(figure, paths[1])
     return paths

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -12,9 +9,9 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from ..errors import DataError
+from ..annotations import decode_json
 from ..evaluation.results import load_results
-from ..files import write_atomically
+from ..files import csv_text, write_atomically
 from .plotting import figure_of, save_figure
 
 # Column: task and metric in results.json. Mask AP first, as in the paper's tables.
@@ -27,6 +24,7 @@ COLUMNS = {
     "box APr": ("bbox", "APr"),
 }
 COSTS = ("cpu_seconds", "wall_seconds", "peak_mb")
+COST_FILE = "cost.json"
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,13 @@ def read_run(row: str, seed: int, folder: str) -> Run:
         column: tasks.get(task, {}).get(metric, math.nan)
         for column, (task, metric) in COLUMNS.items()
     }
-    cost_path = os.path.join(folder, "cost.json")
-    if not os.path.isfile(cost_path):
-        return Run(row, seed, folder, results, None)
-    with open(cost_path, encoding="utf-8") as file:
-        try:
-            cost = json.load(file)
-        except ValueError as error:
-            raise DataError(f"{cost_path} is damaged: {error}; remove it") from None
-    return Run(row, seed, folder, results, cost)
+    return Run(row, seed, folder, results, read_cost(folder))
+
+
+def read_cost(folder: str) -> Optional[dict[str, float]]:
+    """COSTS of the run in this OUTPUT_DIR so far; None where nothing was kept."""
+    path = os.path.join(folder, COST_FILE)
+    return decode_json(path, dict[str, float], "a run's cost") if os.path.isfile(path) else None
 
 
 def write_tables(
@@ -107,17 +103,15 @@ def _spread(values: list[float]) -> str:
 
 
 def _csv(runs: Sequence[Run]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["row", "seed", *COLUMNS, *COSTS])
+    table: list[list] = [["row", "seed", *COLUMNS, *COSTS]]
     for run in runs:
         if run.results is None:
-            table.writerow([run.row, run.seed, "not run"])
+            table.append([run.row, run.seed, "not run"])
             continue
         cost = run.cost or {}
         numbers = [*run.results.values(), *(cost.get(key, math.nan) for key in COSTS)]
-        table.writerow([run.row, run.seed, *(f"{number:.3f}" for number in numbers)])
-    return text.getvalue()
+        table.append([run.row, run.seed, *(f"{number:.3f}" for number in numbers)])
+    return csv_text(table)
 
 
 def _means(runs: Sequence[Run], column: str) -> dict[str, float]:

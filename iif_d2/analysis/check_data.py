@@ -21,8 +21,8 @@ from ..frequency import (
 )
 from ..schema import IndexFile
 from .frequency_plot import plot_frequency
+from .plotting import GROUP_NAMES
 
-_GROUPS = (("r", "rare"), ("c", "common"), ("f", "frequent"))
 _SOURCES = {
     "lvis": "https://www.lvisdataset.org/dataset",
     "coco": "https://cocodataset.org/#download",
@@ -135,7 +135,7 @@ class _Report:
     def _describe(self, frequency: ClassFrequency) -> None:
         """The groups, and a bar for the classes of each decade of image counts."""
         groups = frequency.groups()
-        sizes = "/".join(f"{(groups == group).sum()}" for group, _ in _GROUPS)
+        sizes = "/".join(f"{(groups == group).sum()}" for group in GROUP_NAMES)
         self._say("groups", f"{sizes} rare/common/frequent classes")
         self.lines += ["", "  | training images | classes | |", "  |---|---|---|"]
         # LVIS's limits, 10 and 100, end a decade.

@@ -22,18 +22,16 @@ from tqdm import tqdm
 
 from ..checkpoint import load_trained_model
 from ..config import load_config
-from ..data import config_frequency
-from ..errors import ConfigError, DataError, IIFError
+from ..data import config_frequency, known_frequency
+from ..errors import ConfigError, DataError
 from ..evaluation import rle_masks
 from ..files import write_atomically
+from .arguments import add_model_arguments
 from .drawing import draw_detections, side_by_side, stacked
 from .frames import FrameWriter, camera_frames, video_frames
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config-file", required=True, help="the config the model was trained with"
-    )
     sources = parser.add_mutually_exclusive_group()
     sources.add_argument(
         "--input", nargs="+", default=[], help="picture files, or patterns of them"
@@ -54,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--titles", nargs="+", help="of the models; default their methods")
     parser.add_argument("--figure", help="also all pictures below each other, in this file")
     parser.add_argument("--json", help="also all detections, in this file")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
+    add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> str:
@@ -195,12 +193,11 @@ def _records(found: Instances, name: str, image_id, title: str, class_names) -> 
 
 def _classes(cfg: CfgNode) -> tuple:
     """Class names, and their groups where the training frequencies can be had."""
-    try:
-        frequency = config_frequency(cfg).resolve()
+    frequency = known_frequency(config_frequency(cfg))
+    if frequency is not None:
         return frequency.class_names, frequency.groups()
-    except IIFError:
-        for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
-            names = MetadataCatalog.get(name).get("thing_classes")
-            if names:
-                return names, None
-        return [f"class {index}" for index in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)], None
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        names = MetadataCatalog.get(name).get("thing_classes")
+        if names:
+            return names, None
+    return [f"class {index}" for index in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)], None

@@ -9,14 +9,12 @@ import torch
 from ..checkpoint import load_trained_model
 from ..checkpoint.export import TOLERANCE, export_model
 from ..config import load_config
+from .arguments import add_model_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-file", required=True, help="the config it was trained with")
     parser.add_argument("--output", required=True, help="a .ts (TorchScript) or .onnx file")
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="MODEL.WEIGHTS FILE and other KEY VALUE overrides"
-    )
+    add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> str:

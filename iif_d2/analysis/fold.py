@@ -9,14 +9,12 @@ from ..checkpoint import fold_checkpoint, plain_config
 from ..config import config_path, load_config
 from ..errors import ConfigError
 from ..files import write_atomically
+from .arguments import add_model_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-file", required=True, help="the config it was trained with")
     parser.add_argument("--output", required=True, help="the .pth; a .yaml is written beside it")
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="MODEL.WEIGHTS FILE and other KEY VALUE overrides"
-    )
+    add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 from typing import Mapping, Optional
 
 import numpy as np
 
 from ..errors import ConfigError
-from ..files import write_atomically
 from ..frequency import ClassFrequency
 from .drawing import GROUP_COLORS
-from .plotting import GROUP_NAMES
+from .plotting import GROUP_NAMES, figure_of, save_figure
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -37,12 +35,11 @@ def plot_frequency(
     kind = os.path.splitext(path)[1].lower().removeprefix(".")
     if kind not in FORMATS:
         raise ConfigError(f"{path}: a plot is written as {', '.join(FORMATS)}")
-    from matplotlib.figure import Figure  # no pyplot: no display, no state
-
     order = np.argsort(-frequency.image_count, kind="stable")
     rank = np.arange(1, len(order) + 1)
-    figure = Figure(figsize=(9, 7 if weights else 4), layout="constrained")
-    axes = figure.subplots(2 if weights else 1, sharex=True, squeeze=False)[:, 0]
+    size = (9, 7, 2) if weights else (9, 4, 1)
+    figure, axes = figure_of(*size, sharex=True, squeeze=False)
+    axes = axes[:, 0]
     groups = frequency.groups()[order]
     for group, color in GROUP_COLORS.items():
         here = groups == group
@@ -62,6 +59,4 @@ def plot_frequency(
         axes[1].set_ylabel("class weight")
         axes[1].legend(ncols=2)
     axes[-1].set_xlabel("classes, the most frequent first")
-    content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=150)
-    write_atomically(path, content.getvalue())
+    save_figure(figure, path, kind, dpi=150)

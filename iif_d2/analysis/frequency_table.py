@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 
 import numpy as np
 
 from ..errors import ConfigError
-from ..files import read_ahead, write_atomically
+from ..files import csv_text, read_ahead, write_atomically
 from ..frequency import ClassFrequency, annotation_file, count_class_frequency
 from ..methods import NORMALIZERS, STATISTICS, VARIANTS, iif_weights
 from .frequency_plot import plot_frequency
+from .plotting import GROUP_NAMES
 
 _ENDS = 5  # classes shown of the head and of the tail
 
@@ -39,10 +38,7 @@ def run(args: argparse.Namespace) -> str:
     groups = frequency.groups()
     lines = [
         f"{args.source}: {frequency.describe()}",
-        ", ".join(
-            f"{(groups == group).sum()} {name}"
-            for group, name in (("r", "rare"), ("c", "common"), ("f", "frequent"))
-        ),
+        ", ".join(f"{(groups == group).sum()} {name}" for group, name in GROUP_NAMES.items()),
         "",
         *_table(frequency, weights, args.all),
         *refused,
@@ -51,7 +47,7 @@ def run(args: argparse.Namespace) -> str:
         frequency.save(args.output)
         lines.append(f"counts written to {args.output}")
     if args.csv:
-        write_atomically(args.csv, _csv(frequency, weights))
+        write_atomically(args.csv, csv_text([_head(weights), *_rows(frequency, weights)]))
         lines.append(f"every class written to {args.csv}")
     if args.plot:
         title = f"{args.source}: {frequency.describe()}"
@@ -71,6 +67,10 @@ def _weights(
         except ConfigError as error:
             refused.append(f"{variant}: {error}")
     return weights, refused
+
+
+def _head(weights: dict[str, np.ndarray]) -> list[str]:
+    return ["class", "group", "images", "instances", *weights]
 
 
 def _rows(frequency: ClassFrequency, weights: dict[str, np.ndarray]) -> list[list]:
@@ -95,7 +95,7 @@ def _table(frequency: ClassFrequency, weights: dict[str, np.ndarray], whole: boo
     rows = [[str(cell) for cell in row] for row in _rows(frequency, weights)]
     if not whole and len(rows) > 2 * _ENDS:
         rows = [*rows[:_ENDS], ["..."] * len(rows[0]), *rows[-_ENDS:]]
-    rows.insert(0, ["class", "group", "images", "instances", *weights])
+    rows.insert(0, _head(weights))
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
@@ -103,11 +103,3 @@ def _table(frequency: ClassFrequency, weights: dict[str, np.ndarray], whole: boo
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return lines
-
-
-def _csv(frequency: ClassFrequency, weights: dict[str, np.ndarray]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["class", "group", "images", "instances", *weights])
-    table.writerows(_rows(frequency, weights))
-    return text.getvalue()

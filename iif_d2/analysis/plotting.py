@@ -9,16 +9,16 @@ from ..files import write_atomically
 GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 
 
-def figure_of(width: float, height: float):
-    """(figure, axes) of so many inches."""
-    from matplotlib.figure import Figure
+def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs):
+    """(figure, axes) of so many inches; kwargs as of `Figure.subplots`."""
+    from matplotlib.figure import Figure  # no pyplot: no display, no state
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    return figure, figure.subplots(rows, columns, **kwargs)
 
 
-def save_figure(figure, path: str) -> None:
-    """Write a figure as png."""
+def save_figure(figure, path: str, kind: str = "png", dpi: int = 130) -> None:
+    """Write a figure as a file of this kind."""
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
+    figure.savefig(picture, format=kind, dpi=dpi)
     write_atomically(path, picture.getvalue())

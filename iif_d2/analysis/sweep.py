@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import logging
 import math
 import os
@@ -22,8 +20,9 @@ from ..data import LongTailDatasetMapper, config_frequency
 from ..errors import ConfigError
 from ..evaluation import dataset_ground_truth
 from ..evaluation.tables import class_groups, lvis_metrics
-from ..files import write_atomically
+from ..files import csv_text, write_atomically
 from ..frequency import ClassFrequency
+from .arguments import add_model_arguments
 from .sweep_pass import predictors, sweep_pass
 from .sweep_plot import draw_sweep
 from .sweep_settings import Setting, add_setting_arguments, built, settings
@@ -39,7 +38,6 @@ _PER_CLASS = 10  # images of each class in the default slice of the training dat
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-file", required=True, help="the config it was trained with")
     parser.add_argument("--output", required=True, help="folder for sweep.csv and sweep.png")
     parser.add_argument(
         "--dataset",
@@ -53,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--masks", type=int, default=3, help="mask AP for so many best; default 3")
     add_setting_arguments(parser)
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="MODEL.WEIGHTS FILE and other KEY VALUE overrides"
-    )
+    add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> str:
@@ -91,7 +87,7 @@ def run(args: argparse.Namespace) -> str:
     rows = [{"setting": tried[i], "bbox": boxes[i], "segm": masks.get(i, {})} for i in order]
     table, plot = (os.path.join(args.output, f"sweep.{kind}") for kind in ("csv", "png"))
     write_atomically(table, _csv(rows))
-    write_atomically(plot, draw_sweep(tried, boxes, tried[best]))
+    draw_sweep(plot, tried, boxes, tried[best])
     return "\n".join(
         [
             f"{len(tried)} settings on {about}",
@@ -166,19 +162,17 @@ def _number(value: float) -> float:
 
 
 def _csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
     names = [f"{task}_{column}" for task in ("bbox", "segm") for column in COLUMNS]
-    table.writerow(["setting", "method", "strength", *names, "overrides"])
+    lines: list[list] = [["setting", "method", "strength", *names, "overrides"]]
     for row in rows:
         setting = row["setting"]
         values = [row[task].get(column) for task in ("bbox", "segm") for column in COLUMNS]
-        table.writerow(
+        lines.append(
             [setting.label, setting.method, setting.strength]
             + ["" if value is None else f"{value:.6f}" for value in values]
             + [shlex.join(setting.overrides())]
         )
-    return text.getvalue()
+    return csv_text(lines)
 
 
 def _markdown(rows: list[dict], best: Setting) -> str:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from typing import Sequence
 
+from .plotting import GROUP_NAMES, figure_of, save_figure
 from .sweep_settings import Setting
 
-_PANELS = {"AP": "all classes", "APr": "rare", "APc": "common", "APf": "frequent"}
+_PANELS = {"AP": "all classes"} | {f"AP{group}": name for group, name in GROUP_NAMES.items()}
 _MARKERS = "osD^v<>PX*"
 
 
 def draw_sweep(
-    settings: Sequence[Setting], metrics: Sequence[dict[str, float]], best: Setting
-) -> bytes:
-    """A png: a panel for each of AP, APr, APc, APf, a curve for each family, softmax as a line."""
+    path: str, settings: Sequence[Setting], metrics: Sequence[dict[str, float]], best: Setting
+) -> None:
+    """Write a png: a panel for each of AP, APr, APc, APf, a curve for each family, softmax as a line."""
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     families = list(dict.fromkeys(s.family for s in settings if s.options))
-    figure = Figure(figsize=(15, 4 + 0.18 * len(families)), layout="constrained")
+    figure, panels = figure_of(15, 4 + 0.18 * len(families), columns=len(_PANELS))
     colors = colormaps["viridis"]
-    for panel, (metric, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items()):
+    for panel, (metric, title) in zip(panels, _PANELS.items()):
         for number, family in enumerate(families):
             curve = sorted(
                 (setting.strength, row.get(metric, float("nan")))
@@ -49,6 +47,4 @@ def draw_sweep(
     figure.axes[0].set_ylabel("box AP in percent")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    return picture.getvalue()
+    save_figure(figure, path, dpi=100)

@@ -17,9 +17,18 @@ from detectron2.engine import default_argument_parser
 from tqdm import tqdm
 
 from ..analysis.benchmark_figures import write_false_positives, write_norms
-from ..analysis.benchmark_table import Run, read_run, write_tables
+from ..analysis.benchmark_table import (
+    COST_FILE,
+    COSTS,
+    Run,
+    read_cost,
+    read_run,
+    write_tables,
+)
+from ..annotations import decode_json
 from ..config import config_path
 from ..errors import ConfigError, DataError, UnknownNameError
+from ..evaluation.lvis_evaluation import RESULTS_FILE
 from ..files import write_atomically
 from ..frequency import count_class_frequency
 from .benchmark_rows import FALSE_POSITIVES, MODELS, NORMS, ROWS, TRAIN, VAL, Row
@@ -69,7 +78,7 @@ def _figures(output: str) -> list[str]:
     if all(os.path.isfile(path) for _, path in models):
         written += write_norms(output, count_class_frequency(TRAIN), models)
     found = {
-        name: os.path.join(folders[name], "inference", VAL, "lvis_instances_results.json")
+        name: os.path.join(folders[name], "inference", VAL, RESULTS_FILE)
         for name in FALSE_POSITIVES
     }
     detections = [(name, path) for name, path in found.items() if os.path.isfile(path)]
@@ -106,8 +115,7 @@ def _check_options(output: str, opts: list[str]) -> None:
     if not os.path.exists(path):
         write_atomically(path, json.dumps(opts) + "\n")
         return
-    with open(path, encoding="utf-8") as file:
-        begun = json.load(file)
+    begun = decode_json(path, list[str], "a benchmark's options")
     if begun != opts:
         raise DataError(
             f"{path}: this benchmark was begun with {' '.join(begun) or 'no options'}, not "
@@ -166,18 +174,15 @@ def _child(words: list[str], folder: str) -> None:
     try:
         main(default_argument_parser().parse_args(words))
     finally:
-        _add_cost(os.path.join(folder, "cost.json"), time.time() - start)
+        _add_cost(folder, time.time() - start)
 
 
-def _add_cost(path: str, wall: float) -> None:
+def _add_cost(folder: str, wall: float) -> None:
     """Add this process's seconds to what an interrupted run has used before."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     workers = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cost = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_mb": 0.0}
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            cost = json.load(file)
+    cost = read_cost(folder) or dict.fromkeys(COSTS, 0.0)
     cost["cpu_seconds"] += used.ru_utime + used.ru_stime + workers.ru_utime + workers.ru_stime
     cost["wall_seconds"] += wall
     cost["peak_mb"] = max(cost["peak_mb"], used.ru_maxrss / 1024)
-    write_atomically(path, json.dumps(cost) + "\n")
+    write_atomically(os.path.join(folder, COST_FILE), json.dumps(cost) + "\n")

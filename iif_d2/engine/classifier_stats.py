@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ..data import config_frequency
 from ..errors import IIFError
+from ..evaluation.tables import GROUPS
 
 logger = logging.getLogger(__name__)
-
-GROUPS = ("r", "c", "f")
 
 
 class ClassifierStats(HookBase):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Optional
 
 import numpy as np
 
 from ..errors import DataError
+from ..files import csv_text
 from ..frequency import ClassFrequency, class_name_mismatch
 from .ground_truth import GroundTruth
 
@@ -74,14 +73,12 @@ def per_class_csv(
     objects: np.ndarray,
 ) -> str:
     """A line a class; AP and AP50 in percent, nan without objects to find."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(
+    rows: list[list] = [
         ["class", "category_id", "group", "training_images", "AP", "AP50", "ground_truths"]
-    )
+    ]
     for number, category in enumerate(truth.categories):
         whole = precision[:, :, number, 0]
-        table.writerow(
+        rows.append(
             [
                 category.name,
                 category.id,
@@ -92,7 +89,7 @@ def per_class_csv(
                 objects[number],
             ]
         )
-    return text.getvalue()
+    return csv_text(rows)
 
 
 def _mean(precision: np.ndarray) -> float:

@@ -23,7 +23,7 @@ from iif_d2.evaluation import LongTailEvaluator, dataset_ground_truth, rle_masks
 from iif_d2.evaluation.tables import lvis_metrics
 from iif_d2.methods import build_method
 
-from ..conftest import TINY
+from ..conftest import TINY, finding_model
 
 OPTIONS = {
     "Softmax": {},
@@ -36,17 +36,6 @@ KINDS = [
 ]  # fmt: skip
 
 
-def trained(cfg):
-    """A model that finds some things: boxes are its proposals, and class logits are spread."""
-    torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "cls_score.weight" in name:
-                weight.normal_(std=2 / weight.shape[1] ** 0.5)
-    return model
-
-
 def loader(cfg, name):
     images = DatasetCatalog.get(name)
     return build_detection_test_loader(images, mapper=LongTailDatasetMapper(cfg, False))
@@ -56,7 +45,7 @@ def loader(cfg, name):
 def test_equals_an_evaluation_of_each_setting(kind, tiny_cfg, dataset_name):
     cfg = tiny_cfg(kind, "MODEL.LONG_TAIL.METHOD", "Softmax")
     frequency = count_class_frequency(dataset_name)
-    truth, model = dataset_ground_truth(dataset_name), trained(cfg)
+    truth, model = dataset_ground_truth(dataset_name), finding_model(cfg)
     methods = [build_method(name, frequency, **options) for name, options in OPTIONS.items()]
     before = set(model.state_dict())
     found = {
@@ -126,7 +115,7 @@ def test_command_writes_its_files_and_names_a_fold_that_works(
     tiny_cfg, dataset_name, tmp_path, capsys, caplog
 ):
     kind = "mask_rcnn_R_18_FPN_softmax"
-    LongTailCheckpointer(trained(tiny_cfg(kind)), str(tmp_path)).save("model")
+    LongTailCheckpointer(finding_model(tiny_cfg(kind)), str(tmp_path)).save("model")
     line = [
         "sweep", "--config-file", f"Mini-InstanceSegmentation/{kind}.yaml",
         "--output", str(tmp_path / "swept"), "--masks", "2", "--variants", "raw", "--statistics",

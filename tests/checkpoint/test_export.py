@@ -3,24 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from detectron2.modeling import build_model
 
 from iif_d2.__main__ import main
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.checkpoint.export import TOLERANCE, export_model
 from iif_d2.errors import ConfigError
 
-from ..conftest import TINY
-
-
-def trained(cfg):
-    torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "cls_score.weight" in name:
-                weight.normal_(std=0.3)
-    return model
+from ..conftest import TINY, finding_model
 
 
 def image(height, width, seed):
@@ -37,7 +26,7 @@ def test_gives_what_the_model_gives(config, kind, tiny_cfg, tmp_path):
     if kind == ".onnx":
         pytest.importorskip("onnx")
         onnxruntime = pytest.importorskip("onnxruntime")
-    model, path = trained(tiny_cfg(config)), str(tmp_path / f"model{kind}")
+    model, path = finding_model(tiny_cfg(config)), str(tmp_path / f"model{kind}")
     fields = export_model(model, path, [image(64, 96, 0)])
     assert fields == ["pred_boxes", "pred_classes", "pred_masks", "scores", "image_size"]
     other = image(80, 64, 1)
@@ -59,7 +48,7 @@ def test_gives_what_the_model_gives(config, kind, tiny_cfg, tmp_path):
 
 
 def test_command_and_refusals(tiny_cfg, tmp_path, capsys):
-    model = trained(tiny_cfg("faster_rcnn_R_18_FPN_iif"))
+    model = finding_model(tiny_cfg("faster_rcnn_R_18_FPN_iif"))
     LongTailCheckpointer(model, str(tmp_path)).save("model")
     line = [
         "export", "--config-file", "Mini-InstanceSegmentation/faster_rcnn_R_18_FPN_iif.yaml",
@@ -76,7 +65,7 @@ def test_command_and_refusals(tiny_cfg, tmp_path, capsys):
 
 
 def test_what_does_something_else_is_not_written(tiny_cfg, tmp_path, monkeypatch):
-    model, path = trained(tiny_cfg("faster_rcnn_R_18_FPN_iif")), tmp_path / "other.ts"
+    model, path = finding_model(tiny_cfg("faster_rcnn_R_18_FPN_iif")), tmp_path / "other.ts"
     monkeypatch.setattr(torch.jit, "load", lambda path: lambda image: [torch.zeros(1, 4)] * 4)
     with pytest.raises(ConfigError, match="is not written: .* its pred_boxes"):
         export_model(model, str(path), [image(64, 64, 0)])

@@ -91,7 +91,10 @@ def _count(path: Path) -> None:
 
 def _instances(path: Path) -> None:
     """Dataset dicts, and their masks as training draws them."""
-    from detectron2.data.detection_utils import annotations_to_instances, transform_instance_annotations
+    from detectron2.data.detection_utils import (
+        annotations_to_instances,
+        transform_instance_annotations,
+    )
     from detectron2.data.transforms import TransformList
 
     from iif_d2.data import load_instances

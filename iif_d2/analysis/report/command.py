@@ -9,7 +9,6 @@ from typing import Optional
 from detectron2.data import DatasetCatalog
 
 from ...errors import ConfigError, DataError
-from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.lvis_evaluation import dataset_ground_truth
 from ...evaluation.tables import class_groups
 from ...files import write_atomically

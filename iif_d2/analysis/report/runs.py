@@ -19,8 +19,8 @@ from tqdm import tqdm
 from ...annotations import decode_json
 from ...checkpoint import load_trained_model
 from ...config import load_config
-from ...data import LongTailDatasetMapper, config_frequency
-from ...errors import ConfigError, DataError, IIFError
+from ...data import LongTailDatasetMapper, config_frequency, known_frequency
+from ...errors import ConfigError, DataError
 from ...evaluation import LongTailEvaluator, rle_masks
 from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.lvis_evaluation import RESULTS_FILE
@@ -77,10 +77,7 @@ class Run:
         counts = getattr(getattr(self.predictor, "method", None), "loaded_frequency", None)
         if counts is not None and len(counts) == len(class_names):
             return replace(counts, class_names=tuple(class_names))  # a checkpoint has no names
-        try:
-            return config_frequency(self.cfg).resolve()
-        except IIFError:
-            return None
+        return known_frequency(config_frequency(self.cfg))
 
     def norms(self, num_classes: int) -> np.ndarray:
         """(C,): the length of each class's row in the classifier."""

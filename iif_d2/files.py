@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import logging
 import os
 import tempfile
-from typing import Any, Callable, Iterable, Optional, TypeVar, Union
+from typing import Any, Callable, Iterable, Iterator, Optional, TypeVar, Union
 
 from .errors import DataError
 
@@ -43,6 +44,21 @@ def write_atomically(path: Union[str, os.PathLike], content: Union[bytes, str]) 
         if temporary is not None and os.path.exists(temporary):
             os.remove(temporary)
         raise DataError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def restored_on_error(path: Union[str, os.PathLike]) -> Iterator[None]:
+    """If the block raises, a file that was there before has its content of then again."""
+    before = None
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            before = file.read()
+    try:
+        yield
+    except BaseException:
+        if before is not None:
+            write_atomically(path, before)
+        raise
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:

@@ -9,7 +9,7 @@ from typing import Optional, Sequence, Union
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..errors import ConfigError, IIFError
+from ..errors import ConfigError, DataError, IIFError
 from ..frequency import (
     ClassFrequency,
     class_name_mismatch,
@@ -55,6 +55,17 @@ def known_frequency(deferred: DeferredFrequency) -> Optional[ClassFrequency]:
 
 
 def _resolve(source: str, train: Sequence[str], cache_dir: Optional[str]) -> ClassFrequency:
+    frequency = _counts(source, train, cache_dir)
+    if not frequency.image_count.any():
+        files = [MetadataCatalog.get(n).get("json_file", n) for n in train if n in DatasetCatalog]
+        raise DataError(
+            f"{source or ', '.join(files)}: no class has a single training image; check "
+            f"'annotations'"
+        )
+    return frequency
+
+
+def _counts(source: str, train: Sequence[str], cache_dir: Optional[str]) -> ClassFrequency:
     if not source and not train:
         raise ConfigError("no class frequencies: set MODEL.LONG_TAIL.FREQUENCY or DATASETS.TRAIN")
     if not source:

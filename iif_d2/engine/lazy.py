@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import os
-from argparse import Namespace
+from typing import Callable
 
 import torch
 from detectron2.config import LazyConfig, instantiate
@@ -61,22 +61,19 @@ def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
     return cfg
 
 
-def run_lazy(cfg: DictConfig, args: Namespace) -> dict | None:
-    """Train as the config says; with --eval-only evaluate, and give the results.
+def evaluate_lazy(cfg: DictConfig, resume: bool) -> dict:
+    """Evaluate train.init_checkpoint, or with `resume` the last checkpoint, on `dataloader.test`.
 
     Raises:
-        ConfigError: the data sets are not there or of another number of classes.
+        ConfigError: the data set is not there or of another number of classes.
         CheckpointError: see `LongTailCheckpointer.load`.
     """
-    if not args.eval_only:
-        return _train(cfg, args.resume)
     model = instantiate(cfg.model).to(cfg.train.device)
-    train = cfg.train
-    load_trained_weights(model, train.init_checkpoint, train.output_dir, args.resume)
-    return evaluate_lazy(cfg, model)
+    load_trained_weights(model, cfg.train.init_checkpoint, cfg.train.output_dir, resume)
+    return _evaluate(cfg, model)
 
 
-def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
+def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
     """Evaluate on `dataloader.test`; writes train.output_dir/inference/results.json."""
     name = cfg.dataloader.test.dataset.names
     check_datasets([name], _num_classes(cfg))
@@ -91,7 +88,13 @@ def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
     return results
 
 
-def _train(cfg: DictConfig, resume: bool) -> None:
+def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
+    """Everything up to the first step; what is returned trains.
+
+    Raises:
+        ConfigError: the data sets are not there or of another number of classes.
+        CheckpointError: see `LongTailCheckpointer.load`.
+    """
     names = cfg.dataloader.train.dataset.names
     names = [names] if isinstance(names, str) else names
     check_datasets(names, _num_classes(cfg))
@@ -109,7 +112,7 @@ def _train(cfg: DictConfig, resume: bool) -> None:
     trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
     output_dir = cfg.train.output_dir
     checkpointer = LongTailCheckpointer(model, output_dir, trainer=trainer)
-    evaluate = functools.partial(evaluate_lazy, cfg, model)
+    evaluate = functools.partial(_evaluate, cfg, model)
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
@@ -128,7 +131,8 @@ def _train(cfg: DictConfig, resume: bool) -> None:
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     weights = checkpointer.get_checkpoint_file() if resuming else cfg.train.init_checkpoint
     settle_frequencies(model, training=True, checkpoint=weights)
-    trainer.train(trainer.iter + 1 if resuming else 0, cfg.train.max_iter)
+    first = trainer.iter + 1 if resuming else 0
+    return functools.partial(trainer.train, first, cfg.train.max_iter)
 
 
 def _num_classes(cfg: DictConfig) -> int | None:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Callable, Optional
+
+from detectron2.config import CfgNode
 
 from ..checkpoint import load_trained_model
-from .lazy import run_lazy
+from .lazy import evaluate_lazy, prepare_lazy_training
 from .setup import setup
 from .trainer import LongTailTrainer
 
 
-def main(args: Namespace) -> dict:
+def main(args: Namespace) -> Optional[dict]:
     """What `train_net.py` does in each process; the results of the last evaluation."""
-    cfg = setup(args)
-    if args.config_file.endswith(".py"):
-        return run_lazy(cfg, args)
-    if args.eval_only:
-        return LongTailTrainer.test(cfg, load_trained_model(cfg, resume=args.resume))
+    lazy = args.config_file.endswith(".py")
+    with setup(args) as cfg:
+        if args.eval_only:
+            return (evaluate_lazy if lazy else _evaluate)(cfg, args.resume)
+        train = (prepare_lazy_training if lazy else _prepare_training)(cfg, args.resume)
+    return train()
+
+
+def _evaluate(cfg: CfgNode, resume: bool) -> dict:
+    return LongTailTrainer.test(cfg, load_trained_model(cfg, resume=resume))
+
+
+def _prepare_training(cfg: CfgNode, resume: bool) -> Callable[[], Optional[dict]]:
     trainer = LongTailTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+    trainer.resume_or_load(resume=resume)
+    return trainer.train

@@ -25,8 +25,8 @@ from iif_d2 import register_long_tail_instances
 from iif_d2.engine import LongTailTrainer, launch, setup
 
 def main(args):
-    cfg = setup(args)
-    trainer = LongTailTrainer(cfg)
+    with setup(args) as cfg:
+        trainer = LongTailTrainer(cfg)
     trainer.resume_or_load(resume=False)
     before = {{key: value.clone() for key, value in trainer.model.module.state_dict().items()}}
     seen = []

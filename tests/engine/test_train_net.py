@@ -176,8 +176,17 @@ def test_bad_input_ends_in_a_sentence_and_exit_code_2(
     assert line.startswith("error: ") and message in line
 
 
+@pytest.mark.parametrize("arguments", [["--resume"], ["--eval-only"]], ids=lambda words: words[0])
+def test_a_run_that_cannot_start_changes_no_output(run, trained, capsys, arguments):
+    kept = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file() and p.name != "log.txt"}
+    with pytest.raises(SystemExit):
+        run(trained, *arguments, options=["MODEL.WEIGHTS", "gone.pth", "MODEL.ROI_HEADS.NUM_CLASSES", "9"])
+    assert kept == {p: p.read_bytes() for p in kept}
+
+
 SPOILT = {
     "no images": (lambda c: c.update(images=[], annotations=[]), "is empty"),
+    "no annotations": (lambda c: c.update(annotations=[]), "spoilt.json: no class has a single training image"),
     "no masks": (lambda c: [a.pop("segmentation") for a in c["annotations"]], "set MODEL.MASK_ON to False"),
     "other sizes": (lambda c: [i.update(width=63) for i in c["images"]], "correct its width and height"),
     "other runs": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Optional, Sequence
 import numpy as np
 
 from ..annotations import decode_json
+from ..errors import DataError
 from ..evaluation.results import load_results
 from ..files import csv_text, write_atomically
 from .plotting import figure_of, save_figure
@@ -55,6 +57,32 @@ def read_cost(folder: str) -> Optional[dict[str, float]]:
     """COSTS of the run in this OUTPUT_DIR so far; None where nothing was kept."""
     path = os.path.join(folder, COST_FILE)
     return decode_json(path, dict[str, float], "a run's cost") if os.path.isfile(path) else None
+
+
+def read_table(path: str) -> dict[tuple[str, int], Run]:
+    """The finished runs of a results.csv that `write_tables` wrote, by row and seed.
+
+    Raises:
+        DataError: the file cannot be read or is no such table.
+    """
+    runs = {}
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                row, seed = line["row"], int(line["seed"])
+                if line["AP"] == "not run":
+                    continue
+                numbers = {name: float(line[name]) for name in (*COLUMNS, *COSTS)}
+                costs = {name: numbers.pop(name) for name in COSTS}
+                cost = None if math.isnan(costs["cpu_seconds"]) else costs
+                runs[row, seed] = Run(row, seed, "", numbers, cost)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path} is no results.csv of this benchmark: {type(error).__name__} {error}"
+        ) from None
+    return runs
 
 
 def write_tables(

@@ -10,7 +10,7 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
-from typing import Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser
@@ -23,6 +23,7 @@ from ..analysis.benchmark_table import (
     Run,
     read_cost,
     read_run,
+    read_table,
     write_tables,
 )
 from ..annotations import decode_json
@@ -42,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows, by name")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of each row's own seeds")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, one thread each")
+    parser.add_argument(
+        "--earlier", metavar="CSV", help="results.csv of another machine: what it has is not run"
+    )
     parser.add_argument("--list", action="store_true", help="say what is done and stop")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="-- KEY VALUE for every run")
 
@@ -57,10 +61,11 @@ def run(args: argparse.Namespace) -> str:
     opts = [word for word in args.opts if word != "--"]
     _check_options(args.output, opts)
     rows = _chosen(args.rows)
+    earlier = read_table(args.earlier) if args.earlier else {}
     todo = [(row, seed) for row in rows for seed in args.seeds or range(row.seeds)]
     if not args.list:
-        _run_all(args.output, todo, opts, args.jobs)
-    lines = write_tables(args.output, _all_runs(args.output), MODELS)
+        _run_all(args.output, _not_in(earlier, todo), opts, args.jobs)
+    lines = write_tables(args.output, _all_runs(args.output, earlier), MODELS)
     return "\n".join(lines + _figures(args.output))
 
 
@@ -99,14 +104,25 @@ def _chosen(names: Optional[Sequence[str]]) -> list[Row]:
     return [row for row in ROWS if row.name in wanted]
 
 
-def _all_runs(output: str) -> list[Run]:
+def _not_in(earlier: Mapping, todo: list[tuple[Row, int]]) -> list[tuple[Row, int]]:
+    """What is still to run; an earlier run whose model a new one stands on is run again."""
+    new = {(row.name, seed) for row, seed in todo} - earlier.keys()
+    new |= {(row.on, seed) for row, seed in todo if (row.name, seed) in new}
+    return [(row, seed) for row, seed in todo if (row.name, seed) in new]
+
+
+def _all_runs(output: str, earlier: Mapping[tuple[str, int], Run]) -> list[Run]:
     """Every row of the benchmark, with the seeds that are there; none is left out."""
     runs = []
     for row in ROWS:
         folder = os.path.dirname(folder_of(output, row, 0))
         names = os.listdir(folder) if os.path.isdir(folder) else []
-        seeds = sorted(int(n[4:]) for n in names if n.startswith("seed") and n[4:].isdigit())
-        runs += [read_run(row.name, seed, folder_of(output, row, seed)) for seed in seeds or [0]]
+        seeds = {int(n[4:]) for n in names if n.startswith("seed") and n[4:].isdigit()}
+        seeds |= {seed for name, seed in earlier if name == row.name}
+        for seed in sorted(seeds or {0}):
+            here = read_run(row.name, seed, folder_of(output, row, seed))
+            known = earlier.get((row.name, seed), here)
+            runs.append(known if here.results is None else here)
     return runs
 
 

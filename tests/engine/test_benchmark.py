@@ -88,6 +88,27 @@ def test_it_trains_evaluates_on_top_and_skips_what_is_done(
     assert started == []
 
 
+def test_what_another_machine_ran_is_not_run_but_is_in_the_table(started, tmp_path, capsys):
+    path = tmp_path / "earlier.csv"
+    lines = ["row,seed,AP,APr,APc,APf,box AP,box APr,cpu_seconds,wall_seconds,peak_mb"]
+    lines += ["Softmax,0,1,2,3,4,5,6,120,60,1024", "EQL,3,7,2,3,4,5,6,nan,nan,nan", "GOL,0,not run"]
+    path.write_text("\n".join(lines) + "\n")
+    words = ("--rows", "Softmax", "--seeds", "0", "--earlier", str(path))
+    assert bench(tmp_path / "out", *words) == 0
+    assert started == []
+    printed = capsys.readouterr().out
+    assert "| Softmax | 1.0 | 2.0 | 3.0 | 4.0 | 5.0 | 6.0 | 0 | 2.0 | 1.0 |" in printed
+    assert "| EQL | 7.0 | 2.0 | 3.0 | 4.0 | 5.0 | 6.0 | 3 | - | - |" in printed
+    assert "| GOL | not run |" in printed
+    by_name = {row.name: row for row in ROWS}
+    todo = [(by_name["Softmax"], 0), (by_name["NorCal"], 0), (by_name["EQL"], 3)]
+    earlier = dict.fromkeys([("Softmax", 0), ("EQL", 3)])
+    assert benchmark._not_in(earlier, todo) == todo[:2]  # NorCal needs softmax's model
+    path.write_text("a,b\n1,2\n")
+    assert bench(tmp_path / "out", *words) == 2
+    assert "is no results.csv" in capsys.readouterr().err
+
+
 def test_runs_of_other_options_are_not_mixed(tmp_path, capsys):
     assert bench(tmp_path, "--list", "--", "SOLVER.MAX_ITER", "10") == 0
     assert bench(tmp_path, "--list", "--", "SOLVER.MAX_ITER", "20") == 2

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
+from measure import Row, alternate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cases.method import CONFIG, images, infer, lvis_model
 from iif_d2.checkpoint import fold_checkpoint
 from iif_d2.checkpoint.fold import plain_config
 from iif_d2.config import load_config
-from measure import Row, alternate
 
 
 def run(options):
@@ -27,11 +27,12 @@ def run(options):
     head = {side: predictor_operations(model) for side, model in models.items()}
     batch = images(options.device)
     sides = {side: (lambda model=model: infer(model, batch)) for side, model in models.items()}
+    same = head["ours"] == head["theirs"] and modules(models["ours"]) == modules(models["theirs"])
     yield Row(
         "a folded model's inference",
         f"plain Detectron2's modules, {len(head['ours'])} operations in the box predictor",
         reference="Detectron2 with softmax",
-        identical=head["ours"] == head["theirs"] and modules(models["ours"]) == modules(models["theirs"]),
+        identical=same,
         note="identical: modules and the box predictor's operations",
         **alternate(sides, 20 if options.full else 5, options.device, 1),
     )

@@ -16,8 +16,8 @@ MASKS, SIDE = 300, 28
 def run(options):
     for height, width in ((480, 640), (800, 1333)):
         for kind in ("LVIS-like boxes", "every box the image"):
-            full = kind == "every box the image"
-            yield measured(height, width, kind, simulated(height, width, full, options.device), options)
+            given = simulated(height, width, kind == "every box the image", options.device)
+            yield measured(height, width, kind, given, options)
 
 
 def measured(height: int, width: int, kind: str, given: tuple, options) -> Row:

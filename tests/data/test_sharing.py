@@ -20,10 +20,25 @@ def left_over() -> set[str]:
             for path in glob.glob(f"{folder}/iif_d2-*") if os.path.isfile(path)}  # fmt: skip
 
 
-def work(rank: int, folder: str, paths: tuple[str, str], mode: str) -> None:
+MODES = {
+    "shared": ((1, 0), ("SharedDicts", "SharedDicts")),
+    "hidden": ((1, 1), ("SharedDicts", "list")),
+    "no room": ((1, 1), ("list", "list")),
+    "fails": ((1, 0), ("error", "error")),
+}
+
+
+def work(rank: int, folder: str, paths: tuple[str, str]) -> None:
     """Load in one of two processes, and write down what came and how often data were loaded."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     register_long_tail_instances("shared_lvis", *paths)
+    found = {mode: loaded(rank, mode) for mode in MODES}
+    with open(os.path.join(folder, str(rank)), "wb") as file:
+        pickle.dump(found, file)
+    dist.destroy_process_group()
+
+
+def loaded(rank: int, mode: str) -> tuple:
     loads = []
 
     def load():
@@ -32,43 +47,31 @@ def work(rank: int, folder: str, paths: tuple[str, str], mode: str) -> None:
             raise DataError("annotations[3] is bad")
         return get_detection_dataset_dicts("shared_lvis", filter_empty=False)
 
-    if mode == "hidden" and rank == 1:
-        sharing._mapped = lambda path: None
-    if mode == "no room":
-        sharing._write = lambda dicts: None
-    try:
-        seen = sharing.load_once(load)
-        result = type(seen).__name__, [seen[i] for i in range(len(seen))]
-        assert mode != "shared" or list(seen) == result[1]
-    except DataError as error:
-        result = "error", str(error)
-    with open(os.path.join(folder, str(rank)), "wb") as file:
-        pickle.dump((*result, len(loads)), file)
-    dist.destroy_process_group()
+    with pytest.MonkeyPatch.context() as patch:
+        if mode == "hidden" and rank == 1:
+            patch.setattr(sharing, "_mapped", lambda path: None)
+        if mode == "no room":
+            patch.setattr(sharing, "_write", lambda dicts: None)
+        try:
+            seen = sharing.load_once(load)
+        except DataError as error:
+            return "error", str(error), len(loads)
+    return type(seen).__name__, list(seen), len(loads)
 
 
-@pytest.mark.parametrize(
-    "mode, loads, kinds",
-    [
-        ("shared", (1, 0), ("SharedDicts", "SharedDicts")),
-        ("hidden", (1, 1), ("SharedDicts", "list")),
-        ("no room", (1, 1), ("list", "list")),
-        ("fails", (1, 0), ("error", "error")),
-    ],
-)
-def test_one_of_two_processes_loads(dataset, tmp_path, mode, loads, kinds):
+def test_one_of_two_processes_loads(dataset, tmp_path):
     before = left_over()
     paths = tuple(map(str, dataset))
-    torch.multiprocessing.spawn(work, (str(tmp_path), paths, mode), nprocs=2)
-    found = [pickle.loads((tmp_path / str(rank)).read_bytes()) for rank in range(2)]
-    assert tuple(result[2] for result in found) == loads
-    assert tuple(result[0] for result in found) == kinds
-    if mode == "fails":
-        assert found[0][1] == found[1][1] == "annotations[3] is bad"
-    else:
-        register_long_tail_instances("shared_lvis", *paths)
-        expected = get_detection_dataset_dicts("shared_lvis", filter_empty=False)
-        assert found[0][1] == found[1][1] == expected and len(expected) == 8
+    torch.multiprocessing.spawn(work, (str(tmp_path), paths), nprocs=2)
+    ranks = [pickle.loads((tmp_path / str(rank)).read_bytes()) for rank in range(2)]
+    register_long_tail_instances("shared_lvis", *paths)
+    expected = get_detection_dataset_dicts("shared_lvis", filter_empty=False)
+    for mode, (loads, kinds) in MODES.items():
+        found = [rank[mode] for rank in ranks]
+        assert tuple(result[2] for result in found) == loads, mode
+        assert tuple(result[0] for result in found) == kinds, mode
+        content = "annotations[3] is bad" if mode == "fails" else expected
+        assert found[0][1] == found[1][1] == content
     assert left_over() <= before
 
 

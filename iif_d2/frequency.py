@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from typing import Iterable, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Iterable, Optional, Sequence, Union
 
 import numpy as np
 
 from .errors import DataError
 from .tables import count_table, is_table
+
+if TYPE_CHECKING:
+    from .labels import LabelColumns
 
 logger = logging.getLogger(__name__)
 
@@ -253,6 +256,29 @@ def _count_json(path: str, cache_dir: Optional[str]) -> ClassFrequency:
 
 
 def _count_labels(path: str) -> ClassFrequency:
+    from .labels import label_columns
+
+    columns = label_columns(path)
+    counted = None if columns is None else _count_columns(path, columns)
+    return _count_records(path) if counted is None else counted
+
+
+def _count_columns(path: str, columns: LabelColumns) -> Optional[ClassFrequency]:
+    """None where a reference, an id or a name is not sound."""
+    classes = columns.places([category.id for category in columns.categories], "category_ids")
+    images = columns.places(columns.images, "image_ids")
+    names = [category.name for category in columns.categories]
+    if classes is None or images is None or not all(name.strip() for name in names):
+        return None
+    categories = sorted(columns.categories, key=lambda category: category.id)
+    names = [category.name for category in categories]
+    frequency = _tally(names, images, classes, len(columns.images))
+    _compare_with_stated(path, categories, frequency)
+    return frequency
+
+
+def _count_records(path: str) -> ClassFrequency:
+    """The same record by record, for ids that are text and for the words to an error."""
     from .annotations import read_labels
 
     labels = read_labels(path)
@@ -334,7 +360,10 @@ def _count_registered(name: str, cache_dir: Optional[str]) -> ClassFrequency:
 def _tally(class_names, images: np.ndarray, classes: np.ndarray, num_images: int) -> ClassFrequency:
     """Counts from one (image index, class index) pair an object."""
     num_classes = len(class_names)
-    pairs = np.unique(images * num_classes + classes)
+    pairs = images * num_classes
+    pairs += classes
+    pairs.sort()
+    pairs = pairs[np.diff(pairs, prepend=-1) != 0]
     return ClassFrequency(
         class_names,
         np.bincount(pairs % max(num_classes, 1), minlength=num_classes),

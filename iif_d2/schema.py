@@ -46,6 +46,23 @@ class LabelFile(Struct):
     categories: list[Category]
 
 
+class NumberedImage(Struct, gc=False):
+    id: int
+
+
+class NumberedLabel(Struct, gc=False):
+    image_id: int
+    category_id: int
+
+
+class NumberedLabelFile(Struct):
+    """The same where every id is a number, as in COCO and LVIS."""
+
+    images: list[NumberedImage]
+    annotations: list[NumberedLabel]
+    categories: list[Category]
+
+
 class Image(Struct, gc=False):
     """One image. LVIS finds it by the end of `coco_url`, COCO by `file_name`."""
 

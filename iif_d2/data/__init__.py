@@ -9,6 +9,7 @@ from .mapper import LongTailDatasetMapper
 from .mini_lvis import make_mini_lvis
 from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
 from .sampling import TrainingBatches
+from .sharing import dicts_kept, load_once, training_dicts
 
 __all__ = [
     "LongTailDatasetMapper",
@@ -18,10 +19,13 @@ __all__ = [
     "config_frequency",
     "datasets_root",
     "deferred_frequency",
+    "dicts_kept",
     "known_frequency",
     "load_instances",
+    "load_once",
     "make_mini_lvis",
     "register_long_tail_instances",
+    "training_dicts",
 ]
 
 register_builtin()

@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError
+from .sharing import SharedDicts, training_dicts
 
 Sample = tuple[int, int, int]  # iteration, place in this rank's batch, index of the image
 
@@ -51,11 +52,12 @@ class TrainingBatches:
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         self.start = 0
         self.images: list[str] = []
-        dicts = self._set_sampler(None)
-        if not isinstance(dicts, list):
+        dicts = training_dicts(cfg)
+        if not isinstance(dicts, (list, SharedDicts)):
             raise ConfigError("DATASETS.TRAIN names a data set that gives no list of dicts")
+        self._set_sampler(dicts)
         self._wide = np.array([d["width"] > d["height"] for d in dicts])
-        self._dicts = DatasetFromList(dicts, copy=False)
+        self._dicts = DatasetFromList(dicts, copy=False) if isinstance(dicts, list) else dicts
 
     def reseed(self, seed: int) -> None:
         """Go on in the order of this seed, a checkpoint's."""
@@ -63,12 +65,11 @@ class TrainingBatches:
             self.seed = seed
             self._set_sampler(self._dicts)
 
-    def _set_sampler(self, dicts: Any) -> Any:
+    def _set_sampler(self, dicts: Sequence[dict]) -> None:
         # Detectron2's samplers that are given no seed draw one from numpy.
         with seeded(self.seed):
             made = _train_loader_from_config(self._cfg, mapper=self._mapper, dataset=dicts)
         self.sampler = made["sampler"]
-        return made["dataset"]
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         loader = DataLoader(

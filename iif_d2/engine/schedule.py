@@ -6,10 +6,10 @@ import logging
 import math
 
 from detectron2.config import CfgNode
-from detectron2.data import get_detection_dataset_dicts
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.engine import DefaultTrainer
 
+from ..data import training_dicts
 from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -58,11 +58,7 @@ def _in_epochs(cfg: CfgNode) -> CfgNode:
 def _epoch_images(cfg: CfgNode) -> float:
     """Images in a pass of the training set; what repeat factor sampling repeats, on average."""
     loader = cfg.DATALOADER
-    dicts = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN,
-        filter_empty=loader.FILTER_EMPTY_ANNOTATIONS,
-        check_consistency=False,  # the train loader checks, and prints the classes
-    )
+    dicts = training_dicts(cfg)
     if loader.SAMPLER_TRAIN != "RepeatFactorTrainingSampler":
         return len(dicts)
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from functools import partial
 from typing import Any, Optional, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from detectron2.data import (
     DatasetCatalog,
     MetadataCatalog,
     build_detection_test_loader,
+    get_detection_dataset_dicts,
 )
 from detectron2.engine import (
     AMPTrainer,
@@ -36,7 +38,9 @@ from ..data import (
     TrainingBatches,
     attach_class_frequency,
     config_frequency,
+    dicts_kept,
     known_frequency,
+    load_once,
 )
 from ..errors import ConfigError, DivergedError, UnknownNameError, built_from_config
 from ..evaluation import LongTailEvaluator, rle_masks
@@ -63,7 +67,9 @@ class LongTailTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's wraps the model in a way that CPU refuses
         _check_training_data(cfg)
-        cfg = fit_schedule(cfg, comm.get_world_size())
+        with dicts_kept():  # a schedule in epochs asks for the images that the loader asks for
+            cfg = fit_schedule(cfg, comm.get_world_size())
+            data_loader = self.build_train_loader(cfg)
         model = self.build_model(cfg)
         self._second_stage = second_stage_methods(model)
         learns = not self._second_stage or freeze_first_stage(model, self._second_stage)
@@ -71,7 +77,6 @@ class LongTailTrainer(DefaultTrainer):
         optimizer = (
             self.build_optimizer(cfg, model) if learns else torch.optim.SGD(model.parameters(), 0.0)
         )
-        data_loader = self.build_train_loader(cfg)
         on_cpu = cfg.MODEL.DEVICE == "cpu"
         if learns:  # DistributedDataParallel refuses a model without gradients
             model = create_ddp_model(
@@ -211,8 +216,12 @@ class LongTailTrainer(DefaultTrainer):
         check_datasets([dataset_name], cfg.MODEL.ROI_HEADS.NUM_CLASSES)
         _check_proposals(cfg)
         with built_from_config(f"the data of {dataset_name}"):
+            # Detectron2's arguments of a config, with data that ranks share.
+            dicts = load_once(partial(get_detection_dataset_dicts, dataset_name, False))
             return build_detection_test_loader(
-                cfg, dataset_name, mapper=LongTailDatasetMapper(cfg, False)
+                dicts,
+                mapper=LongTailDatasetMapper(cfg, False),
+                num_workers=cfg.DATALOADER.NUM_WORKERS,
             )
 
     @classmethod

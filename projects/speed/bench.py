@@ -38,9 +38,8 @@ def main() -> None:
         arguments = ["--run", name, *(["--full"] if options.full else [])]
         arguments += ["--device", options.device] if options.device else []
         # A process for each case: what one allocates or breaks does not reach the next.
-        with subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__, *arguments], stdout=subprocess.PIPE, text=True
-        ) as process:
+        command = [sys.executable, "-W", "ignore", __file__, *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             for text in process.stdout:
                 rows.append(json.loads(text))
                 print(line(rows[-1]), flush=True)

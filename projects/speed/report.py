@@ -17,9 +17,8 @@ def table(rows: Sequence[dict]) -> str:
 def line(row: dict) -> str:
     theirs, ours = row["theirs"], row["ours"]
     ratio = f"{median(theirs) / median(ours):.3g}" if theirs else "-"
-    memory = " / ".join(
-        "-" if row[key] is None else f"{row[key]:,.0f} MiB" for key in ("theirs_memory", "ours_memory")
-    )
+    peaks = (row["theirs_memory"], row["ours_memory"])
+    memory = " / ".join("-" if peak is None else f"{peak:,.0f} MiB" for peak in peaks)
     identical = {None: "-", True: "yes", False: "**no**"}[row["identical"]]
     cells = (
         row["case"], row["size"], row["reference"] or "-", seconds(theirs), seconds(ours), ratio,

@@ -7,10 +7,10 @@ import os
 import tempfile
 
 import numpy as np
-
-from iif_d2 import count_class_frequency
 from measure import Row, compared
 from simulate import write_annotations
+
+from iif_d2 import count_class_frequency
 
 V1 = (1_270_141, 100_170)  # annotations and images of LVIS v1 train
 

@@ -13,7 +13,6 @@ from typing import Iterator
 import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances
-
 from measure import Row, compared
 from simulate import write_annotations
 

@@ -8,7 +8,6 @@ import os
 import tempfile
 
 import msgspec
-
 from measure import Row, compared
 from simulate import write_annotations
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from detectron2.layers import paste_masks_in_image
+from measure import Row, alternate
 from pycocotools import mask as coco_mask
 
 from iif_d2.evaluation.mask_rle import masks_to_rle
-from measure import Row, alternate
 
 MASKS, SIDE = 300, 28
 
@@ -16,20 +16,25 @@ MASKS, SIDE = 300, 28
 def run(options):
     for height, width in ((480, 640), (800, 1333)):
         for kind in ("LVIS-like boxes", "every box the image"):
-            masks, boxes = simulated(height, width, kind == "every box the image", options.device)
-            results = {}
-            sides = {
-                "ours": lambda: results.update(ours=masks_to_rle(masks, boxes, (height, width))),
-                "theirs": lambda: results.update(theirs=detectron2s(masks, boxes, height, width)),
-            }
-            seconds = alternate(sides, 9 if options.full else 3, options.device)
-            yield Row(
-                "masks to RLE",
-                f"{MASKS} masks, {width}x{height}, {kind}",
-                reference="Detectron2",
-                identical=results["ours"] == results["theirs"],
-                **seconds,
-            )
+            given = simulated(height, width, kind == "every box the image", options.device)
+            yield measured(height, width, kind, given, options)
+
+
+def measured(height: int, width: int, kind: str, given: tuple, options) -> Row:
+    masks, boxes = given
+    results = {}
+    sides = {
+        "ours": lambda: results.update(ours=masks_to_rle(masks, boxes, (height, width))),
+        "theirs": lambda: results.update(theirs=detectron2s(masks, boxes, height, width)),
+    }
+    seconds = alternate(sides, 9 if options.full else 3, options.device)
+    return Row(
+        "masks to RLE",
+        f"{MASKS} masks, {width}x{height}, {kind}",
+        reference="Detectron2",
+        identical=results["ours"] == results["theirs"],
+        **seconds,
+    )
 
 
 def detectron2s(masks, boxes, height: int, width: int) -> list[dict]:

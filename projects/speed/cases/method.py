@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
+from measure import Row, alternate
 
 from iif_d2 import count_class_frequency
 from iif_d2.config import load_config
 from iif_d2.methods import build_method
-from measure import Row, alternate
 
 CONFIG = "LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x_softmax.yaml"
 METHODS = {"ours": "IIF", "theirs": "Softmax"}
@@ -25,7 +27,7 @@ def run(options):
     repeat = 40 if options.full else 10
     for name, step in (("training step", train_step), ("inference", infer)):
         batch = images(options.device)
-        sides = {side: (lambda model=m: step(model, batch)) for side, m in models.items()}
+        sides = {side: partial(step, model, batch) for side, model in models.items()}
         yield Row(
             f"IIF's {name}",
             f"Mask R-CNN R50-FPN, 1,203 classes, {SIZE[1]}x{SIZE[0]}",

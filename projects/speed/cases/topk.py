@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
+from measure import Row, alternate
 
 from iif_d2.modeling import exact_topk_inference
-from measure import Row, alternate
 
 IMAGE = (800, 1333)
 # Softmax scores of normal logits with this spread have 127,000, 623,000 or all of 1,203,000
@@ -37,7 +37,8 @@ def measured(
     }
     slow = candidates > 1_000_000 and classes > 1203
     repeat = 1 if slow else 50 if candidates < 10_000 else 5
-    seconds = alternate(sides, repeat * (3 if options.full else 1), options.device, 0 if slow else 1)
+    repeat *= 3 if options.full else 1
+    seconds = alternate(sides, repeat, options.device, 0 if slow else 1)
     ours, theirs = (call() for call in sides.values()) if not slow else (None, None)
     return Row(
         "top-k inference",

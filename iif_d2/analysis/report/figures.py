@@ -133,12 +133,14 @@ def heat(
         "xaxis": {"showgrid": False, "zeroline": False, "side": "top" if written else "bottom"},
         "yaxis": {"showgrid": False, "zeroline": False, "range": [ends["y"][1], ends["y"][0]]},
         "shapes": shapes,
-        "height": 190 if written else 640,
+        "height": 180 if written else 640,
+        "margin": {"l": 50, "r": 15, "t": 50 if written else 30, "b": 10 if written else 50},
     }
     return {
         "data": [trace],
         "layout": layout,
         "ticks": {"xaxis": list(columns), "yaxis": list(rows)},
+        "square": not written,
     }
 
 

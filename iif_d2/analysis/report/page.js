@@ -10,7 +10,7 @@ function color(name) {
 
 // A name that plotly.js shows as it is, cut where there is no room for it.
 function tick(name) {
-  const most = narrow.matches ? 14 : 28;
+  const most = narrow.matches ? 18 : 28;
   const cut = name.length > most ? name.slice(0, most - 1) + "…" : name;
   return cut.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
@@ -26,14 +26,19 @@ function axis(plot, which) {
   // More names than fit are left to the pointer.
   const crowded = names.length > 30 && narrow.matches;
   const font = { size: names.length > 30 ? 8 : 12 };
-  return { ...styled, tickmode: "array", tickvals: names.map((_, i) => i), ticktext: names.map(tick), tickfont: font, showticklabels: !crowded, tickangle: which === "xaxis" && names.length > 8 ? -90 : 0 };
+  const turned = which === "xaxis" && (narrow.matches || names.length > 8);
+  return {
+    ...styled, tickmode: "array", tickvals: names.map((_, place) => place), ticktext: names.map(tick),
+    tickfont: font, showticklabels: !crowded, tickangle: turned ? -90 : 0, ticks: "",
+  };
 }
 
 function layout(plot) {
   return {
     height: narrow.matches ? 350 : 420,
     ...plot.layout,
-    ...(plot.layout.height > 600 && narrow.matches ? { height: 400 } : {}),
+    ...(plot.square && narrow.matches ? { height: 400 } : {}),
+    ...(plot.ticks?.xaxis && !plot.square && narrow.matches ? { height: 250 } : {}),
     xaxis: axis(plot, "xaxis"),
     yaxis: axis(plot, "yaxis"),
     shapes: (plot.layout.shapes || []).map((s) => ({ ...s, line: { width: 1, ...s.line, color: color("--faint") } })),
@@ -45,7 +50,7 @@ function layout(plot) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--faint"), activecolor: color("--ink") },
     legend: { orientation: "h", y: 1.12 },
     showlegend: plot.data.length > 1,
-    margin: { l: 50, r: 15, t: 30, b: 50 },
+    margin: plot.layout.margin || { l: 50, r: 15, t: 30, b: 50 },
     dragmode: narrow.matches ? false : "zoom", // a finger scrolls the page
     hovermode: "closest",
   };
@@ -54,7 +59,7 @@ function layout(plot) {
 function traces(plot) {
   return plot.data.map((trace, number) => {
     if (trace.type === "heatmap")
-      return { ...trace, colorscale: [[0, color("--wash")], [1, color("--one")]], showscale: false };
+      return { ...trace, colorscale: [[0, color("--wash")], [1, color("--heat")]], textfont: { color: color("--ink") }, showscale: false };
     const styled = { ...trace, marker: { symbol: number ? "diamond-open" : "circle", size: 8, opacity: 0.85, line: { width: number ? 2 : 0 } } };
     if (trace.type === "bar") delete styled.marker;
     if (!plot.byClass || !shown) return styled;

@@ -13,7 +13,7 @@ from .diagnosis import TIDE, Change, Diagnosis
 from .runs import Run
 
 _MOST_CLASSES = 60  # of the heat map: more would be seen by nobody
-_FATES = ("found", "another rare", "another common", "another frequent", "missed")
+_FATES = ("found", "as other rare", "as other common", "as other frequent", "missed")
 
 
 def page_plots(
@@ -82,7 +82,7 @@ def _confusion(
         borders = (np.flatnonzero(groups[shown][1:] != groups[shown][:-1]) + 1).tolist()
     for number, diagnosis in enumerate(diagnoses):
         if groups is not None:
-            rows = [f"{GROUP_NAMES[group]} objects" for group in GROUPS]
+            rows = [GROUP_NAMES[group] for group in GROUPS]
             counts = diagnosis.between_groups(groups)
             shares = _shares(counts, counts.sum(axis=1))
             plots[f"heat-groups-{number}"] = figures.heat(shares, counts, rows, _FATES, [], True)

@@ -17,6 +17,14 @@ from ...evaluation.tables import GROUPS
 
 MOST_PAIRS = 200  # confused pairs of classes that are listed
 MOST_CHANGED = 20  # classes that get an interval of their own
+TIDE = {
+    "Cls": "right box, wrong class",
+    "Loc": "right class, box too far off",
+    "Both": "both wrong",
+    "Dupe": "found already",
+    "Bkg": "nothing there",
+    "Miss": "not found at all",
+}
 METRICS = ("AP", "AP50", "AP75", "APr", "APc", "APf")
 
 
@@ -48,6 +56,8 @@ class Diagnosis:
         confusion: int64 (C+1, C+1), objects of a class (row) detected as a class (column) at IoU
             0.5; the last column holds missed objects, the last row detections of nothing.
         tide: error type -> (AP50 points that mending it would give, how many there are).
+        tide_by_group: group -> {error type: detections of its classes that are such an error}; a
+            missed object is no detection. {} without groups.
         calibration: hotcoco's; at IoU 0.5, of all scores.
         boxes: the detections that count.
     """
@@ -75,6 +85,11 @@ class Diagnosis:
         self.tide = {
             name: (100 * gain, tide["counts"].get(name)) for name, gain in tide["delta_ap"].items()
         }
+        self.tide_by_group = {}
+        for group in GROUPS if groups is not None else ():
+            of_group = groups[self.boxes[:, 6].astype(np.int64)] == group
+            alone = _evaluated(truth_coco, self.boxes[of_group]).tide_errors()["counts"]
+            self.tide_by_group[group] = {name: n for name, n in alone.items() if name != "Miss"}
         self.calibration = self.evaluation.calibration(n_bins=10)
 
     def group_confusion(self, groups: np.ndarray) -> dict[str, dict[str, int]]:
@@ -93,6 +108,11 @@ class Diagnosis:
             row["detected in the background"] = int(nothing.sum())
             table[group] = row
         return table
+
+    def between_groups(self, groups: np.ndarray) -> np.ndarray:
+        """int64 (3, 5): objects of r, c, f that are found, taken for another r, c, f, missed."""
+        table = self.group_confusion(groups)
+        return np.array([list(row.values())[:5] for row in table.values()])
 
     def confused_pairs(self) -> list[tuple[int, int, int]]:
         """(class, taken for, how often), the most frequent first."""

@@ -15,6 +15,7 @@ _POINTS = 400  # of a training curve: more would be seen by nobody
 def by_class(
     names: Sequence[str],
     images: np.ndarray,
+    groups: Optional[np.ndarray],
     values: Sequence[tuple[str, np.ndarray]],
     label: str,
 ) -> dict:
@@ -23,6 +24,7 @@ def by_class(
     Args:
         names: C class names.
         images: (C,), training images.
+        groups: (C,) of "r", "c", "f", or None; a line shows where one ends and the next begins.
         values: (series, (C,)); nan leaves a class out.
         label: of the values.
     """
@@ -33,17 +35,36 @@ def by_class(
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": series,
+                "name": _plain(series),
                 "x": np.maximum(images[shown], 0.5).tolist(),  # a logarithmic axis has no 0
                 "y": _short(array[shown]),
                 "text": [_plain(names[index]) for index in shown],
-                "customdata": shown.tolist(),
-                "hovertemplate": f"<b>%{{text}}</b><br>%{{x:.0f}} training images<br>"
+                "customdata": [[int(index), int(images[index])] for index in shown],
+                "hovertemplate": f"<b>%{{text}}</b><br>%{{customdata[1]}} training images<br>"
                 f"{label} %{{y:.4g}}<extra>{_plain(series)}</extra>",
             }
         )
-    layout = {"xaxis": {"type": "log", "title": "training images"}, "yaxis": {"title": label}}
+    layout = {
+        "xaxis": {"type": "log", "title": "training images"},
+        "yaxis": {"title": label},
+        "shapes": [
+            {"type": "line", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "layer": "below"}
+            for x in _limits(images, groups)
+        ],
+    }
     return {"data": traces, "layout": layout, "byClass": True}
+
+
+def _limits(images: np.ndarray, groups: Optional[np.ndarray]) -> list[float]:
+    """Numbers of images between a group's most and the next group's fewest."""
+    if groups is None:
+        return []
+    limits = []
+    for lower, upper in ("rc", "cf"):
+        below, above = images[groups == lower], images[groups == upper]
+        if len(below) and len(above):
+            limits.append(float(np.sqrt(max(below.max(), 0.5) * above.min())))
+    return limits
 
 
 def intervals(changes: Sequence, names: Sequence[str], label: str) -> dict:
@@ -51,9 +72,10 @@ def intervals(changes: Sequence, names: Sequence[str], label: str) -> dict:
     trace = {
         "type": "scatter",
         "mode": "markers",
-        "y": [_plain(name) for name in names],
+        "y": list(range(len(names))),  # places, for two classes may have one name
         "x": _short([change.difference for change in changes]),
-        "hovertemplate": "<b>%{y}</b><br>%{x:+.2f}<extra></extra>",
+        "text": [_plain(name) for name in names],
+        "hovertemplate": "<b>%{text}</b><br>%{x:+.2f}<extra></extra>",
     }
     if all(change.interval for change in changes):
         trace["error_x"] = {
@@ -63,11 +85,63 @@ def intervals(changes: Sequence, names: Sequence[str], label: str) -> dict:
             "arrayminus": _short([change.difference - change.interval[0] for change in changes]),
         }
     layout = {
-        "xaxis": {"title": label, "zeroline": True},
-        "yaxis": {"autorange": "reversed", "type": "category", "automargin": True},
-        "height": 160 + 26 * len(names),
+        "xaxis": {"title": _plain(label), "zeroline": True},
+        "yaxis": {"range": [len(names) - 0.5, -0.5], "zeroline": False},
+        "height": 120 + 26 * len(names),
     }
-    return {"data": [trace], "layout": layout}
+    return {"data": [trace], "layout": layout, "ticks": {"yaxis": list(names)}}
+
+
+def heat(
+    shares: np.ndarray,
+    counts: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    borders: Sequence[int] = (),
+    written: bool = False,
+) -> dict:
+    """What became of the objects of each row, the darker the more.
+
+    Args:
+        shares: (R, K) in percent of the row's objects; nan where it has none.
+        counts: (R, K) of objects.
+        rows: R names.
+        columns: K names.
+        borders: places before which one group ends and the next begins.
+        written: write the shares into the fields.
+    """
+    trace = {
+        "type": "heatmap",
+        "z": [[None if np.isnan(v) else round(float(v), 1) for v in row] for row in shares],
+        "zmin": 0,
+        "zmax": 100,
+        "customdata": counts.tolist(),
+        "text": [[f"<b>{_plain(r)}</b><br>{_plain(c)}" for c in columns] for r in rows],
+        "hovertemplate": "%{text}: %{customdata} objects, %{z:.0f} %<extra></extra>",
+        "xgap": 1 if written else 0,
+        "ygap": 1 if written else 0,
+    }
+    if written:
+        trace["texttemplate"] = "%{z:.0f} %"
+    ends = {"x": (-0.5, len(columns) - 0.5), "y": (-0.5, len(rows) - 0.5)}
+    shapes = [
+        {"type": "line", f"{a}0": at - 0.5, f"{a}1": at - 0.5, f"{b}0": ends[b][0], f"{b}1": ends[b][1]}
+        for at in borders
+        for a, b in ("xy", "yx")
+    ]
+    layout = {
+        "xaxis": {"showgrid": False, "zeroline": False, "side": "top" if written else "bottom"},
+        "yaxis": {"showgrid": False, "zeroline": False, "range": [ends["y"][1], ends["y"][0]]},
+        "shapes": shapes,
+        "height": 180 if written else 640,
+        "margin": {"l": 50, "r": 15, "t": 50 if written else 30, "b": 10 if written else 50},
+    }
+    return {
+        "data": [trace],
+        "layout": layout,
+        "ticks": {"xaxis": list(columns), "yaxis": list(rows)},
+        "square": not written,
+    }
 
 
 def bars(labels: Sequence[str], values: Sequence[tuple[str, Sequence[float]]], label: str) -> dict:
@@ -75,7 +149,7 @@ def bars(labels: Sequence[str], values: Sequence[tuple[str, Sequence[float]]], l
     traces = [
         {
             "type": "bar",
-            "name": series,
+            "name": _plain(series),
             "x": list(labels),
             "y": _short(numbers),
             "hovertemplate": f"%{{x}}: %{{y:.2f}}<extra>{_plain(series)}</extra>",
@@ -94,7 +168,7 @@ def reliability(calibrations: Sequence[tuple[str, dict]]) -> dict:
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": series,
+                "name": _plain(series),
                 "x": _short([b["avg_confidence"] for b in bins]),
                 "y": _short([b["avg_accuracy"] for b in bins]),
                 "text": [f"{b['count']:,} detections" for b in bins],
@@ -119,7 +193,7 @@ def curves(runs: Sequence[tuple[str, dict[str, tuple[list, list]]]]) -> dict:
             {
                 "type": "scatter",
                 "mode": "lines" if len(scalars[key][0]) > 1 else "markers",
-                "name": series,
+                "name": _plain(series),
                 "x": _thin(scalars[key][0]),
                 "y": _thin(scalars[key][1]),
                 "hovertemplate": f"step %{{x:.0f}}: %{{y:.4g}}<extra>{_plain(series)}</extra>",

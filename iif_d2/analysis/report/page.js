@@ -8,15 +8,40 @@ function color(name) {
   return getComputedStyle(root).getPropertyValue(name).trim();
 }
 
+// A name that plotly.js shows as it is, cut where there is no room for it.
+function tick(name) {
+  const most = narrow.matches ? 18 : 28;
+  const cut = name.length > most ? name.slice(0, most - 1) + "…" : name;
+  return cut.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+function axis(plot, which) {
+  const { title, ...own } = plot.layout[which] || {};
+  const styled = {
+    gridcolor: color("--line"), zerolinecolor: color("--faint"), linecolor: color("--line"), automargin: true,
+    ...own, title: { text: title || "" },
+  };
+  const names = plot.ticks?.[which];
+  if (!names) return styled;
+  // More names than fit are left to the pointer.
+  const crowded = names.length > 30 && narrow.matches;
+  const font = { size: names.length > 30 ? 8 : 12 };
+  const turned = which === "xaxis" && (narrow.matches || names.length > 8);
+  return {
+    ...styled, tickmode: "array", tickvals: names.map((_, place) => place), ticktext: names.map(tick),
+    tickfont: font, showticklabels: !crowded, tickangle: turned ? -90 : 0, ticks: "",
+  };
+}
+
 function layout(plot) {
-  const axis = { gridcolor: color("--line"), zerolinecolor: color("--faint"), linecolor: color("--line"), automargin: true };
-  const titled = (own) => ({ ...axis, ...own, title: { text: (own || {}).title || "" } });
   return {
     height: narrow.matches ? 350 : 420,
     ...plot.layout,
-    xaxis: titled(plot.layout.xaxis),
-    yaxis: titled(plot.layout.yaxis),
-    shapes: (plot.layout.shapes || []).map((s) => ({ ...s, line: { ...s.line, color: color("--faint") } })),
+    ...(plot.square && narrow.matches ? { height: 400 } : {}),
+    ...(plot.ticks?.xaxis && !plot.square && narrow.matches ? { height: 250 } : {}),
+    xaxis: axis(plot, "xaxis"),
+    yaxis: axis(plot, "yaxis"),
+    shapes: (plot.layout.shapes || []).map((s) => ({ ...s, line: { width: 1, ...s.line, color: color("--faint") } })),
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: color("--ink"), size: narrow.matches ? 11 : 13 },
@@ -25,29 +50,59 @@ function layout(plot) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--faint"), activecolor: color("--ink") },
     legend: { orientation: "h", y: 1.12 },
     showlegend: plot.data.length > 1,
-    margin: { l: 50, r: 15, t: 30, b: 50 },
+    margin: plot.layout.margin || { l: 50, r: 15, t: 30, b: 50 },
     dragmode: narrow.matches ? false : "zoom", // a finger scrolls the page
+    hovermode: "closest",
   };
 }
 
 function traces(plot) {
   return plot.data.map((trace, number) => {
-    const styled = { ...trace, marker: { symbol: number ? "diamond" : "circle", size: 8, opacity: 0.85 } };
+    if (trace.type === "heatmap")
+      return { ...trace, colorscale: [[0, color("--wash")], [1, color("--heat")]], textfont: { color: color("--ink") }, showscale: false };
+    const styled = { ...trace, marker: { symbol: number ? "diamond-open" : "circle", size: 8, opacity: 0.85, line: { width: number ? 2 : 0 } } };
     if (trace.type === "bar") delete styled.marker;
     if (!plot.byClass || !shown) return styled;
-    const keep = trace.customdata.map((index) => shown.has(index));
+    const keep = trace.customdata.map(([index]) => shown.has(index));
     for (const key of ["x", "y", "text", "customdata"]) styled[key] = trace[key].filter((_, i) => keep[i]);
     return styled;
   });
 }
 
+// A plot is drawn when it comes near the screen, and again when what it shows has changed.
+const stale = new Set();
+const near = new Set();
+const options = {
+  responsive: true, displaylogo: false,
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]], // none that sends data away
+};
+function drawStale(keys) {
+  for (const key of keys) {
+    if (!stale.delete(key)) continue;
+    const place = document.getElementById("plot-" + key);
+    Plotly.react(place, traces(plots[key]), layout(plots[key]), { ...options, displayModeBar: !narrow.matches });
+  }
+}
 function draw(which) {
   for (const [key, plot] of Object.entries(plots)) {
     const place = document.getElementById("plot-" + key);
-    if (place && which(plot))
-      Plotly.react(place, traces(plot), layout(plot), { responsive: true, displaylogo: false, displayModeBar: !narrow.matches });
+    if (!place || !which(plot)) continue;
+    stale.add(key);
+    place.style.minHeight = layout(plot).height + "px";
   }
+  drawStale(near);
 }
+const observer = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const key = target.id.slice("plot-".length);
+    if (isIntersecting) near.add(key);
+    else near.delete(key);
+  }
+  drawStale(near);
+}, { rootMargin: "600px" });
+for (const place of document.querySelectorAll(".plot")) observer.observe(place);
+window.addEventListener("beforeprint", () => drawStale(Object.keys(plots)));
+narrow.addEventListener("change", () => draw(() => true));
 
 function setTheme(dark) {
   root.dataset.theme = dark ? "dark" : "light";
@@ -90,6 +145,7 @@ for (const button of document.querySelectorAll("button.sort")) {
 
 // Filtering: the table of classes and the plots of classes follow one another.
 const classRows = [...document.getElementById("class-table").tBodies[0].rows];
+const pairRows = [...document.getElementById("pair-table").tBodies[0].rows];
 const search = document.getElementById("search");
 const group = document.getElementById("group");
 function filter() {
@@ -100,6 +156,7 @@ function filter() {
     row.hidden = !fits;
     if (fits) shown.add(Number(row.dataset.class));
   }
+  for (const row of pairRows) row.hidden = !row.dataset.classes.split(" ").some((index) => shown.has(Number(index)));
   document.getElementById("count").textContent = `${shown.size} of ${classRows.length} classes`;
   draw((plot) => plot.byClass);
 }

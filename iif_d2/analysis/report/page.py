@@ -13,18 +13,9 @@ from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.results import COLUMNS
 from ...frequency import ClassFrequency
 from ..plotting import GROUP_NAMES
-from . import figures
-from .diagnosis import Change, Diagnosis
+from .diagnosis import TIDE, Change, Diagnosis
+from .plots import page_plots
 from .runs import Run
-
-_TIDE = {
-    "Cls": "right box, wrong class",
-    "Loc": "right class, box too far off",
-    "Both": "both wrong",
-    "Dupe": "found already",
-    "Bkg": "nothing there",
-    "Miss": "not found at all",
-}
 
 
 def render(
@@ -52,7 +43,7 @@ def render(
         raise IIFError(f"the report needs {error.name}: pip install 'iif_d2[report]'") from None
     names = [category.name for category in truth.categories]
     classes = _class_table(runs, diagnoses, truth, frequency, groups)
-    plots = _plots(runs, diagnoses, names, classes, changed)
+    plots = page_plots(runs, diagnoses, names, classes, changed)
     environment = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,
@@ -83,7 +74,12 @@ def render(
         if groups is None
         else [(run.name, d.group_confusion(groups)) for run, d in zip(runs, diagnoses)],
         pairs=_pairs(diagnoses),
-        tide=[(key, what, [d.tide[key] for d in diagnoses]) for key, what in _TIDE.items()],
+        tide=[(key, what, [d.tide[key] for d in diagnoses]) for key, what in TIDE.items()],
+        tide_groups=[
+            (run.name, group, [row.get(key, 0) for key in TIDE if key != "Miss"])
+            for run, d in zip(runs, diagnoses)
+            for group, row in d.tide_by_group.items()
+        ],
         calibration=[(run.name, d.calibration) for run, d in zip(runs, diagnoses)],
         pictures=pictures,
         plots=plots,
@@ -131,42 +127,6 @@ def _class_table(
         if weights is not None:
             columns.append((f"class {weights[0]}, {run.name}", weights[1]))
     return table
-
-
-def _plots(runs, diagnoses, names, classes, changed) -> dict[str, dict]:
-    titles = [run.name for run in runs]
-    images = classes["images"]
-    plots = {}
-    if np.isfinite(images).all():
-        for what, per_run in classes["aps"].items():
-            key = what.replace(" ", "-")
-            plots[key] = figures.by_class(names, images, list(zip(titles, per_run)), what)
-            if len(runs) == 2:
-                difference = [(f"{titles[1]} - {titles[0]}", per_run[1] - per_run[0])]
-                plots[f"{key}-difference"] = figures.by_class(
-                    names, images, difference, f"{what}, difference"
-                )
-        norms = list(zip(titles, classes["norms"]))
-        plots["norms"] = figures.by_class(names, images, norms, "norm of the classifier's row")
-        for kind in ("factor", "shift"):
-            series = [(t, w[1]) for t, w in zip(titles, classes["weights"]) if w and w[0] == kind]
-            if series:
-                plots[f"class-{kind}"] = figures.by_class(names, images, series, f"class {kind}")
-    if changed:
-        label = f"AP points, {titles[1]} less {titles[0]}"
-        metrics, moved = changed
-        plots["changed-metrics"] = figures.intervals(metrics, [c.name for c in metrics], label)
-        moved_names = [names[int(change.name)] for change in moved]
-        plots["changed-classes"] = figures.intervals(moved, moved_names, label)
-    gains = [(title, [d.tide[key][0] for key in _TIDE]) for title, d in zip(titles, diagnoses)]
-    plots["tide"] = figures.bars(list(_TIDE), gains, "AP50 points lost")
-    plots["calibration"] = figures.reliability(
-        [(title, d.calibration) for title, d in zip(titles, diagnoses)]
-    )
-    curves = [(run.name, run.curves()) for run in runs]
-    if any(scalars for _, scalars in curves):
-        plots["curves"] = figures.curves(curves)
-    return plots
 
 
 def _pairs(diagnoses: Sequence[Diagnosis]) -> list[tuple[int, int, list[int]]]:

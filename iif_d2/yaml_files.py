@@ -42,9 +42,15 @@ def check_yaml(path: str, seen: tuple[str, ...] = ()) -> None:
     content = yaml.safe_load(text)
     if not isinstance(content, dict):
         raise ConfigError(f"config {path} has no KEY: VALUE; see the package's configs")
-    bases = content.get("_BASE_") or []
+    for key in ("MODEL", "SOLVER", "INPUT", "DATASETS", "DATALOADER", "TEST"):
+        if key in content and not isinstance(content[key], dict):
+            raise ConfigError(
+                f"config {path}: {key} is {content[key]!r:.80}, where it holds keys; write "
+                f"'{key}:' and its keys indented below"
+            )
+    bases = content.get("_BASE_", [])
     for base in bases if isinstance(bases, list) else [bases]:
-        if not isinstance(base, str):
+        if not isinstance(base, str) or not base.strip():
             raise ConfigError(f"config {path}: _BASE_ is {base!r}; name a file")
         if not base.startswith(("http://", "https://")):
             base = os.path.join(os.path.dirname(path), os.path.expanduser(base))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
 import random
 import signal
+from multiprocessing import util
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
@@ -81,6 +83,8 @@ class TrainingBatches:
             # Its own, since DataLoader would draw from the one that the step draws from.
             generator=torch.Generator(),
         )
+        if self._cfg.DATALOADER.NUM_WORKERS:
+            util.Finalize(None, _kill_workers, exitpriority=1)
         for batch in loader:
             self.images = [image.get("file_name", "") for image in batch]
             yield batch
@@ -149,3 +153,10 @@ def derived_seed(*parts: int) -> int:
 def _ignore_sigterm(worker: int) -> None:
     # A scheduler that stops a job signals all its processes; the step in progress needs the images.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _kill_workers() -> None:
+    """At exit, before multiprocessing sends its SIGTERM and waits for workers that ignore it."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import resource
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from iif_d2.errors import IIFError
 
-from . import fuzz
+from . import children
 from .bad_cases import Case, all_cases
 
 SECONDS = 60  # a case takes milliseconds; the machine may be busy
@@ -35,6 +34,8 @@ def run() -> list[str]:
     kinds = len({case.kind for case in cases})
     figures = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
     assert not lost, "\n".join(lost)
+    from . import fuzz
+
     return [f"{len(cases)} cases of {kinds} kinds: {figures}; none lost", *fuzz.run()]
 
 
@@ -46,20 +47,18 @@ def attempt(case: Case) -> tuple[str, str | None]:
         (Path(folder) / "out").mkdir()
         (Path(folder) / "out" / "kept").write_text("the result of yesterday")
         before = _tree(folder)
-        context = multiprocessing.get_context("fork")
-        receive, send = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(case.reads, path, send))
-        process.start()
+        receive, send = children.context.Pipe(duplex=False)
+        process = children.start(_child, case.reads, path, send)
         send.close()
-        process.join(SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            return "hung", f"no end within {SECONDS} s"
         try:
+            code = children.end(process, SECONDS)
             end, said = receive.recv()
+        except AssertionError as error:
+            return "hung", str(error)
         except EOFError:
-            return "crashed", f"exit code {process.exitcode}"
+            return "crashed", f"exit code {code}"
+        finally:
+            receive.close()
         if _tree(folder) != before:
             return end, "a file was changed"
     if end == "refused" and str(path) not in said:

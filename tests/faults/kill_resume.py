@@ -59,43 +59,44 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def break_run(folder: Path, kills: list[tuple[str, int]], *options: str) -> int:
+def break_run(
+    folder: Path, data: tuple[Path, Path], kills: list[tuple[str, int]], *options: str
+) -> int:
     """Train, killed at each moment in turn and resumed; how many kills came before the end."""
     done, resume = 0, False
     for kill in kills:
         code = runs.train(
-            folder, *OPTIONS, *options, resume=resume, sabotage=functools.partial(kill_at, *kill)
-        )
+            folder, data, *OPTIONS, *options,
+            resume=resume, sabotage=functools.partial(kill_at, *kill),
+        )  # fmt: skip
         assert code in (0, -signal.SIGKILL), f"exit code {code}: {runs.output(folder)[-2000:]}"
         resume = True
         done += code != 0
         if code == 0:
             return done
-    code = runs.train(folder, *OPTIONS, *options, resume=True)
+    code = runs.train(folder, data, *OPTIONS, *options, resume=True)
     assert code == 0, runs.output(folder)[-2000:]
     return done
 
 
 def run() -> list[str]:
-    from iif_d2 import register_long_tail_instances
-
     from ..conftest import make_dataset
 
     lines = []
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as root:
-        register_long_tail_instances("tiny_lvis", *map(str, make_dataset(Path(root) / "data")))
+        data = make_dataset(Path(root) / "data")
         for method, workers in (("FedLoss", "0"), ("DropLoss", "2"), ("EQLv2", "1")):
             options = ("MODEL.LONG_TAIL.METHOD", method, "DATALOADER.NUM_WORKERS", workers)
             whole = Path(root) / f"{method}-whole"
-            assert runs.train(whole, *OPTIONS, *options) == 0, runs.output(whole)[-2000:]
+            assert runs.train(whole, data, *OPTIONS, *options) == 0, runs.output(whole)[-2000:]
             # A kill early enough that training has not ended; runs of their own for each dozen.
             moments = [rng.choice(MOMENTS) for _ in range(20)]
             killed, part = 0, 0
             while moments:
                 kills = [(m, rng.randint(*_reach(m))) for m in moments[:10]]
                 broken = Path(root) / f"{method}-{part}"
-                done = break_run(broken, kills, *options)
+                done = break_run(broken, data, kills, *options)
                 runs.assert_same(whole, broken)
                 killed, part, moments = killed + done, part + 1, moments[max(done, 1) :]
             lines.append(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 from pathlib import Path
+
+from . import children
 
 RANKS = 8
 
@@ -21,15 +22,10 @@ def run() -> list[str]:
 
 def count_at_once(json_file: str, cache: str) -> int:
     """How many of `RANKS` processes counted the classes themselves."""
-    fork = multiprocessing.get_context("fork")
-    barrier, counted = fork.Barrier(RANKS), fork.Value("i", 0)
+    barrier, counted = children.context.Barrier(RANKS), children.context.Value("i", 0)
     arguments = (json_file, cache, barrier, counted)
-    processes = [fork.Process(target=_count, args=arguments) for _ in range(RANKS)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    processes = [children.start(_count, *arguments) for _ in range(RANKS)]
+    assert [children.end(process, 120) for process in processes] == [0] * RANKS
     return counted.value
 
 
@@ -44,5 +40,5 @@ def _count(json_file: str, cache: str, barrier, counted) -> None:
         save(self, path)
 
     ClassFrequency.save = counting_save
-    barrier.wait()
+    barrier.wait(60)
     assert len(count_class_frequency(json_file, cache_dir=cache)) == 4

@@ -6,33 +6,35 @@ import json
 import multiprocessing
 import os
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import torch
 
 from ..conftest import TINY
+from . import children
 
 CONFIG = "configs/Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
 TIMES = ("time", "data_time", "rank_data_time", "eta_seconds")  # no two runs agree in these
-_FORK = multiprocessing.get_context("fork")  # the imports are there already
 
 
 def start(
-    folder: Path, *options: str, resume: bool = False, sabotage: Optional[Callable] = None
-) -> multiprocessing.Process:
-    """train_net.py's main in a new process; `sabotage()` is called in it before."""
-    torch.set_num_threads(1)
-    process = _FORK.Process(target=_child, args=(folder, options, resume, sabotage))
-    process.start()
-    return process
+    folder: Path, data: tuple[Path, Path], *options: str,
+    resume: bool = False, sabotage: Optional[Callable] = None,
+) -> BaseProcess:  # fmt: skip
+    """train_net.py's main in a new process, with OUTPUT_DIR `folder`.
+
+    Args:
+        data: json and image root of what it trains and tests on.
+        sabotage: called in the process before; a function of a module, or a partial of one.
+    """
+    return children.start(_child, folder, data, options, resume, sabotage)
 
 
-def train(folder: Path, *options: str, **kwargs: Any) -> int:
+def train(folder: Path, data: tuple[Path, Path], *options: str, **kwargs: Any) -> int:
     """The exit code of such a run; minus the signal's number if one killed it."""
-    process = start(folder, *options, **kwargs)
-    process.join()
-    return process.exitcode
+    return children.end(start(folder, data, *options, **kwargs), said=lambda: output(folder))
 
 
 def output(folder: Path) -> str:
@@ -40,17 +42,22 @@ def output(folder: Path) -> str:
     return Path(f"{folder}.out").read_text()
 
 
-def _child(folder: Path, options: tuple, resume: bool, sabotage: Optional[Callable]) -> None:
+def _child(
+    folder: Path, data: tuple, options: tuple, resume: bool, sabotage: Optional[Callable]
+) -> None:
     out = os.open(f"{folder}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(out, stream.fileno())
-    sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)  # pytest's go elsewhere
     os.dup2(out, 1), os.dup2(out, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     from detectron2.engine import default_argument_parser
 
+    from iif_d2 import register_long_tail_instances
     from iif_d2.engine import LongTailTrainer, launch, main
 
+    # Data-loader workers are forked, as from a shell: those of a server of their own outlive a kill.
+    multiprocessing.set_start_method("fork", force=True)
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    register_long_tail_instances("tiny_lvis", *map(str, data))
     _record_order(LongTailTrainer, f"{folder}.order")
     if sabotage is not None:
         sabotage()

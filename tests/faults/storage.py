@@ -60,24 +60,22 @@ CASES = {
 
 
 def run() -> list[str]:
-    from iif_d2 import register_long_tail_instances
-
     from ..conftest import make_dataset
 
     with tempfile.TemporaryDirectory() as root:
-        register_long_tail_instances("tiny_lvis", *map(str, make_dataset(Path(root) / "data")))
+        data = make_dataset(Path(root) / "data")
         whole = Path(root) / "whole"
-        assert runs.train(whole, *OPTS) == 0, runs.output(whole)[-2000:]
+        assert runs.train(whole, data, *OPTS) == 0, runs.output(whole)[-2000:]
         for number, case in enumerate(CASES.values()):
-            check(whole, Path(root) / str(number), *case)
+            check(whole, Path(root) / str(number), data, *case)
     return [f"{name}: said so, resumed, 0 differences from the run without it" for name in CASES]
 
 
-def check(whole: Path, folder: Path, sabotage, code: int, message: str) -> None:
+def check(whole: Path, folder: Path, data: tuple[Path, Path], sabotage, code: int, message: str) -> None:
     """Break a run, read what it says, resume it where it stopped, compare."""
-    got = runs.train(folder, *OPTS, sabotage=sabotage)
+    got = runs.train(folder, data, *OPTS, sabotage=sabotage)
     said = runs.output(folder)
     assert got == code and message in said, f"exit code {got}: {said[-2000:]}"
     if code:
-        assert runs.train(folder, *OPTS, resume=True) == 0, runs.output(folder)[-2000:]
+        assert runs.train(folder, data, *OPTS, resume=True) == 0, runs.output(folder)[-2000:]
     runs.assert_same(whole, folder)

@@ -9,15 +9,12 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterable, Optional, Sequence, Union
+from typing import Iterable, Optional, Sequence, Union
 
 import numpy as np
 
 from .errors import DataError
 from .tables import count_table, is_table
-
-if TYPE_CHECKING:
-    from .labels import LabelColumns
 
 logger = logging.getLogger(__name__)
 
@@ -256,40 +253,12 @@ def _count_json(path: str, cache_dir: Optional[str]) -> ClassFrequency:
 
 
 def _count_labels(path: str) -> ClassFrequency:
-    from .labels import label_columns
+    from .labels import read_places
 
-    columns = label_columns(path)
-    counted = None if columns is None else _count_columns(path, columns)
-    return _count_records(path) if counted is None else counted
-
-
-def _count_columns(path: str, columns: LabelColumns) -> Optional[ClassFrequency]:
-    """None where a reference, an id or a name is not sound."""
-    classes = columns.places([category.id for category in columns.categories], "category_ids")
-    images = columns.places(columns.images, "image_ids")
-    names = [category.name for category in columns.categories]
-    if classes is None or images is None or not all(name.strip() for name in names):
-        return None
-    categories = sorted(columns.categories, key=lambda category: category.id)
-    names = [category.name for category in categories]
-    frequency = _tally(names, images, classes, len(columns.images))
-    _compare_with_stated(path, categories, frequency)
-    return frequency
-
-
-def _count_records(path: str) -> ClassFrequency:
-    """The same record by record, for ids that are text and for the words to an error."""
-    from .annotations import read_labels
-
-    labels = read_labels(path)
-    categories = sorted(labels.categories, key=lambda category: category.id)
-    class_index = {category.id: index for index, category in enumerate(categories)}
-    image_index = {image.id: index for index, image in enumerate(labels.images)}
-    size = len(labels.annotations)
-    classes = np.fromiter((class_index[a.category_id] for a in labels.annotations), np.int64, size)
-    images = np.fromiter((image_index[a.image_id] for a in labels.annotations), np.int64, size)
-    frequency = _tally([c.name for c in categories], images, classes, len(labels.images))
-    _compare_with_stated(path, categories, frequency)
+    labels = read_places(path)
+    names = [category.name for category in labels.categories]
+    frequency = _tally(names, labels.images, labels.classes, labels.num_images)
+    _compare_with_stated(path, labels.categories, frequency)
     return frequency
 
 

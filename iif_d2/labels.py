@@ -1,4 +1,4 @@
-"""The labels of an annotation file as two columns of ids, in little memory and Python.
+"""The labels of an annotation file as columns, in little memory and Python.
 
 A record is never looked at by Python: msgspec decodes some megabytes of them at a time and numpy
 takes the columns. Where the file is not the usual kind (ids that are text, a defect), there are no
@@ -21,7 +21,7 @@ from typing import BinaryIO, Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .annotations import paused_gc
+from .annotations import paused_gc, read_labels
 
 _PART = 2 << 20  # bytes decoded at a time
 _LIST = re.compile(rb'"annotations"\s*:\s*\[\s*(?=\{)')
@@ -31,32 +31,80 @@ _KNOWN_IDS = (-(1 << 62) + 1, -(1 << 62) + 2)
 _KNOWN = b'{"image_id":%d,"category_id":%d}' % _KNOWN_IDS
 
 
+class LabelPlaces(NamedTuple):
+    """Image and class of N annotations, int64 (N,) each, as places among them.
+
+    Attributes:
+        categories: in the order of their ids.
+        num_images: images in the file.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    categories: list
+    num_images: int
+
+
+def read_places(path: str) -> LabelPlaces:
+    """The labels of an LVIS or COCO json.
+
+    Raises:
+        DataError: as `read_labels`.
+    """
+    columns = label_columns(path)
+    places = None if columns is None else _places(columns)
+    return places_by_record(path) if places is None else places
+
+
+def places_by_record(path: str) -> LabelPlaces:
+    """The same record by record, for ids that are text and for the words to an error."""
+    labels = read_labels(path)
+    categories = sorted(labels.categories, key=lambda category: category.id)
+    class_index = {category.id: index for index, category in enumerate(categories)}
+    image_index = {image.id: index for index, image in enumerate(labels.images)}
+    size = len(labels.annotations)
+    classes = np.fromiter((class_index[a.category_id] for a in labels.annotations), np.int64, size)
+    images = np.fromiter((image_index[a.image_id] for a in labels.annotations), np.int64, size)
+    return LabelPlaces(images, classes, categories, len(labels.images))
+
+
+def _places(columns: LabelColumns) -> Optional[LabelPlaces]:
+    """None where a reference, an id or a name is not sound."""
+    categories = sorted(columns.categories, key=lambda category: category.id)
+    classes = _found([category.id for category in categories], columns.category_ids)
+    images = _found(columns.images, columns.image_ids)
+    if classes is None or images is None or not all(c.name.strip() for c in categories):
+        return None
+    return LabelPlaces(images, classes, categories, len(columns.images))
+
+
+def _found(known: Sequence[int], asked: np.ndarray) -> Optional[np.ndarray]:
+    """(N,) of each asked id its place among the known ones in their order.
+
+    None where an id is unknown, or one that is known is there twice.
+    """
+    ordered = np.sort(np.asarray(known, dtype=np.int64))
+    if not len(ordered) or (ordered[1:] == ordered[:-1]).any():
+        return None
+    first, last = int(ordered[0]), int(ordered[-1])
+    if not (first <= asked.min() and asked.max() <= last):
+        return None
+    if last - first < 16 * len(ordered) + len(asked):  # a table takes little and is faster
+        table = np.full(last - first + 1, -1, dtype=np.int64)
+        table[ordered - first] = np.arange(len(ordered))
+        place = table[asked - first]
+        return None if (place < 0).any() else place
+    place = np.searchsorted(ordered, asked)
+    return None if (ordered[place] != asked).any() else place
+
+
 class LabelColumns(NamedTuple):
-    """The ids of N annotations, int64 (N,) each, and the file's images and categories."""
+    """The ids of N annotations, int64 (N,) each and N > 0, and the file's images and categories."""
 
     image_ids: np.ndarray
     category_ids: np.ndarray
     images: np.ndarray  # int64, their ids
     categories: list
-
-    def places(self, known: Sequence[int], column: str) -> Optional[np.ndarray]:
-        """(N,) of each annotation's id its place among the known ones in the order of their ids.
-
-        None where an id is unknown, or one that is known is there twice.
-        """
-        asked, ordered = getattr(self, column), np.sort(np.asarray(known, dtype=np.int64))
-        if not len(ordered) or (ordered[1:] == ordered[:-1]).any():
-            return None
-        first, last = int(ordered[0]), int(ordered[-1])
-        if not (len(asked) and first <= asked.min() and asked.max() <= last):
-            return None
-        if last - first < 16 * len(ordered) + len(asked):  # a table takes little and is faster
-            table = np.full(last - first + 1, -1, dtype=np.int64)
-            table[ordered - first] = np.arange(len(ordered))
-            place = table[asked - first]
-            return None if (place < 0).any() else place
-        place = np.searchsorted(ordered, asked)
-        return None if (ordered[place] != asked).any() else place
 
 
 def label_columns(path: str) -> Optional[LabelColumns]:

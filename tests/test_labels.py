@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from iif_d2 import labels
 from iif_d2.errors import DataError
-from iif_d2.frequency import _count_records, count_class_frequency
+from iif_d2.frequency import count_class_frequency
 
 NASTY = ('"}, {"', '}, {"image_id": 7, "category_id": 1}]', '"annotations": [{', "é\\", "")
 FILLERS = st.one_of(
@@ -42,16 +42,22 @@ def files(draw) -> dict:
     return {key: content[key] for key in draw(st.permutations(list(content)))}
 
 
-def outcome(count, path) -> tuple:
+def outcome(path) -> tuple:
     try:
-        found = count(str(path))
+        found = count_class_frequency(str(path))
     except DataError as error:
         return "error", str(error)
     counts = found.image_count.tolist(), found.instance_count.tolist()
     return found.class_names, counts, found.num_images
 
 
-@settings(max_examples=300, deadline=None)
+def record_by_record(path) -> tuple:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "read_places", labels.places_by_record)
+        return outcome(path)
+
+
+@settings(max_examples=150, deadline=None)
 @given(files(), st.sampled_from([None, 0, 1]), st.sampled_from([8, 64, 300, 1 << 20]), st.booleans())
 def test_columns_count_as_records_do(tmp_path_factory, content, indent, part, cut):
     path = tmp_path_factory.mktemp("labels") / "file.json"
@@ -59,7 +65,7 @@ def test_columns_count_as_records_do(tmp_path_factory, content, indent, part, cu
     path.write_text(text[: len(text) * 2 // 3] if cut and len(text) % 5 == 0 else text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labels, "_PART", part)
-        assert outcome(count_class_frequency, path) == outcome(_count_records, path)
+        assert outcome(path) == record_by_record(path)
 
 
 @pytest.mark.parametrize("twice_first", [True, False])
@@ -72,7 +78,7 @@ def test_a_list_that_is_there_twice_is_counted_as_json_means_it(tmp_path, twice_
         f'{{"annotations": {lists[0]}, "images": [{{"id": 1}}], "annotations": {lists[1]}, '
         '"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}'
     )
-    assert outcome(count_class_frequency, path) == outcome(_count_records, path)
+    assert outcome(path) == record_by_record(path)
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
@@ -91,4 +97,4 @@ def test_usual_files_take_the_fast_way_in_many_parts(tmp_path, monkeypatch, end)
     path.write_text(json.dumps(content) + end)
     columns = labels.label_columns(str(path))
     assert list(zip(columns.image_ids.tolist(), columns.category_ids.tolist())) == pairs
-    assert outcome(count_class_frequency, path) == outcome(_count_records, path)
+    assert outcome(path) == record_by_record(path)

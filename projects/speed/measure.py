@@ -78,13 +78,25 @@ def isolated(case: str, function: str, *arguments: object) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compared(case: str, *arguments: object, repeat: int = 1, reference: bool = True) -> dict:
-    """The fields of a Row from `ours` and `theirs` of a case, each in processes of its own."""
-    sides = ["ours", "theirs"] if reference else ["ours"]
+def compared(
+    case: str,
+    *arguments: object,
+    repeat: int = 1,
+    reference: bool = True,
+    reference_repeat: Optional[int] = None,
+) -> dict:
+    """The fields of a Row from `ours` and `theirs` of a case, each in processes of its own.
+
+    Theirs runs `reference_repeat` times, as often as ours by default, in turn with ours.
+    """
+    sides = {"ours": repeat}
+    if reference:
+        sides["theirs"] = reference_repeat or repeat
     runs = {side: [] for side in sides}
-    for _ in range(repeat):
-        for side in sides:
-            runs[side].append(isolated(case, side, *arguments))
+    for turn in range(max(sides.values())):
+        for side, times in sides.items():
+            if turn < times:
+                runs[side].append(isolated(case, side, *arguments))
     fields = {}
     for side, results in runs.items():
         fields[side] = [result["seconds"] for result in results]

@@ -13,7 +13,7 @@ from .diagnosis import TIDE, Change, Diagnosis
 from .runs import Run
 
 _MOST_CLASSES = 60  # of the heat map: more would be seen by nobody
-_FATES = ("found", "as other rare", "as other common", "as other frequent", "missed")
+_FATES = ("found", "as rare", "as common", "as frequent", "missed")  # as another class of it
 
 
 def page_plots(

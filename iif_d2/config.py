@@ -156,7 +156,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     try:
         if config_file:
             path = config_path(config_file)
-            check_yaml(path)
+            check_yaml(path, cfg)
             cfg.merge_from_file(path, allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, SyntaxError,

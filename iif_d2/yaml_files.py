@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Mapping
 
 import yaml
 
@@ -12,11 +13,14 @@ _MOST_BYTES = 1 << 20
 _MOST_NODES = 100_000
 
 
-def check_yaml(path: str, seen: tuple[str, ...] = ()) -> None:
+def check_yaml(path: str, defaults: Mapping[str, Any], seen: tuple[str, ...] = ()) -> None:
     """Raise `ConfigError` for a yaml, or a `_BASE_` of it, that is a bomb, a loop or no mapping.
 
     A yaml of a few lines can stand for billions of values by its aliases, and a `_BASE_` can lead
     back to its file. Bases from a URL are left to Detectron2.
+
+    Args:
+        defaults: the config that it is merged into; its nodes stay nodes.
 
     Raises:
         ConfigError: see above.
@@ -42,12 +46,7 @@ def check_yaml(path: str, seen: tuple[str, ...] = ()) -> None:
     content = yaml.safe_load(text)
     if not isinstance(content, dict):
         raise ConfigError(f"config {path} has no KEY: VALUE; see the package's configs")
-    for key in ("MODEL", "SOLVER", "INPUT", "DATASETS", "DATALOADER", "TEST"):
-        if key in content and not isinstance(content[key], dict):
-            raise ConfigError(
-                f"config {path}: {key} is {content[key]!r:.80}, where it holds keys; write "
-                f"'{key}:' and its keys indented below"
-            )
+    _check_sections(path, content, defaults)
     bases = content.get("_BASE_", [])
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or not base.strip():
@@ -56,7 +55,22 @@ def check_yaml(path: str, seen: tuple[str, ...] = ()) -> None:
             base = os.path.join(os.path.dirname(path), os.path.expanduser(base))
             if not os.path.isfile(base):
                 raise ConfigError(f"config {path}: _BASE_ {base} is no file; correct the name")
-            check_yaml(base, (*seen, where))
+            check_yaml(base, defaults, (*seen, where))
+
+
+def _check_sections(
+    path: str, content: Mapping[Any, Any], defaults: Mapping[str, Any], parent: str = ""
+) -> None:
+    for key, value in content.items():
+        node, name = defaults.get(key), f"{parent}{key}"
+        if not isinstance(node, dict):
+            continue
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"config {path}: {name} is {repr(value)[:80]}, and other keys belong under it; "
+                f"write one of {name}.{', '.join(list(node)[:3])}, ... or leave it out"
+            )
+        _check_sections(path, value, node, f"{name}.")
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:

@@ -237,9 +237,11 @@ class LongTailTrainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict:
         """As `DefaultTrainer.test`; also writes OUTPUT_DIR/inference/results.json.
 
-        Masks reach the evaluators as `pred_masks_rle`, at MODEL.ROI_MASK_HEAD.THRESH_TEST, unless
+        Every rank evaluates the model that is saved, rank 0's. Masks reach the evaluators as
+        `pred_masks_rle`, at MODEL.ROI_MASK_HEAD.THRESH_TEST, unless
         evaluators are given.
         """
+        _share_buffers(model)
         if evaluators is None:
             with rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST):
                 results = super().test(cfg, model)
@@ -249,6 +251,13 @@ class LongTailTrainer(DefaultTrainer):
             by_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             save_results(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), by_dataset)
         return results
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """Statistics of batch norm are each rank's own; evaluated so, AP would follow the ranks."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def _has_fused_adamw(device: torch.device) -> bool:

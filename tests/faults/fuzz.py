@@ -44,7 +44,7 @@ def spoilt(draw, whole) -> dict:
             for key in way:
                 place = place[key]
             if draw(st.booleans()) or not isinstance(place, dict):
-                place[last] = draw(JSON)
+                place[last] = copy.deepcopy(draw(JSON))  # sampled values are shared
             else:
                 del place[last]
     return content

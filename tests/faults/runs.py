@@ -70,8 +70,9 @@ def _record_order(trainer: type, path: str) -> None:
 
     def run_step(self) -> None:
         step(self)
-        with open(path, "a") as file:
-            file.write(json.dumps([self.iter, self.data_loader.images]) + "\n")
+        if self.checkpointer.save_to_disk:  # of many ranks, the first
+            with open(path, "a") as file:
+                file.write(json.dumps([self.iter, self.data_loader.images]) + "\n")
 
     trainer.run_step = run_step
 

@@ -238,10 +238,9 @@ class LongTailTrainer(DefaultTrainer):
         """As `DefaultTrainer.test`; also writes OUTPUT_DIR/inference/results.json.
 
         Every rank evaluates the model that is saved, rank 0's. Masks reach the evaluators as
-        `pred_masks_rle`, at MODEL.ROI_MASK_HEAD.THRESH_TEST, unless
-        evaluators are given.
+        `pred_masks_rle`, at MODEL.ROI_MASK_HEAD.THRESH_TEST, unless evaluators are given.
         """
-        _share_buffers(model)
+        _share_statistics(model)
         if evaluators is None:
             with rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST):
                 results = super().test(cfg, model)
@@ -253,11 +252,14 @@ class LongTailTrainer(DefaultTrainer):
         return results
 
 
-def _share_buffers(model: nn.Module) -> None:
+def _share_statistics(model: nn.Module) -> None:
     """Statistics of batch norm are each rank's own; evaluated so, AP would follow the ranks."""
-    if comm.get_world_size() > 1:
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)
+    if comm.get_world_size() == 1:
+        return
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for buffer in module.buffers(recurse=False):
+                torch.distributed.broadcast(buffer, 0)
 
 
 def _has_fused_adamw(device: torch.device) -> bool:

@@ -21,6 +21,7 @@ def run(options):
     cfg.MODEL.DEVICE = options.device
     # Untrained, every class scores 1 / 1204: at 1e-4 Detectron2's NMS would be most of the time.
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.05
+    cfg.TEST.DETECTIONS_PER_IMAGE = 50
     models = {}
     for side in ("ours", "theirs"):
         torch.manual_seed(0)

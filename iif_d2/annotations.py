@@ -73,9 +73,9 @@ def read_labels(path: str | os.PathLike) -> LabelFile:
         DataError: as `decode_json`; also for ids that repeat or refer to nothing, and for a
             category without a name.
     """
-    from .schema import LabelFile
+    from .schema import Id, LabelFile
 
-    labels = decode_json(path, LabelFile, "an LVIS or COCO annotation file")
+    labels = decode_json(path, LabelFile[Id], "an LVIS or COCO annotation file")
     check_references(path, labels)
     return labels
 

@@ -127,7 +127,7 @@ def label_columns(path: str) -> Optional[LabelColumns]:
 def _columns(file: BinaryIO, content: mmap.mmap) -> Optional[LabelColumns]:
     import msgspec
 
-    from .schema import NumberedLabelFile
+    from .schema import LabelFile
 
     opening = _LIST.search(content)
     if opening is None:
@@ -135,7 +135,7 @@ def _columns(file: BinaryIO, content: mmap.mmap) -> Optional[LabelColumns]:
     *columns, ends = zip(*_parts(file, opening.end()))
     start = 3 if content[:3] == b"\xef\xbb\xbf" else 0
     rest = content[start : opening.end()] + _KNOWN + content[ends[-1] :]
-    found = msgspec.json.decode(rest, type=NumberedLabelFile)
+    found = msgspec.json.decode(rest, type=LabelFile[int])
     if [(label.image_id, label.category_id) for label in found.annotations] != [_KNOWN_IDS]:
         return None
     image_ids, category_ids = (np.concatenate(column) for column in columns)
@@ -150,9 +150,9 @@ def _parts(file: BinaryIO, start: int) -> Iterator[tuple[np.ndarray, np.ndarray,
     """
     import msgspec
 
-    from .schema import NumberedLabel
+    from .schema import Label
 
-    decode = msgspec.json.Decoder(list[NumberedLabel]).decode
+    decode = msgspec.json.Decoder(list[Label[int]]).decode
     size, going_on = _PART, True
     while going_on:
         # Read over and over into the same memory, which stays in a processor's cache.

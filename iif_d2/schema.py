@@ -6,11 +6,12 @@ Apart from `annotations.py` because defining them needs msgspec, which `frequenc
 from __future__ import annotations
 
 from array import array
-from typing import Optional, Union
+from typing import Generic, Optional, TypeVar, Union
 
 from msgspec import Struct
 
 Id = Union[int, str]  # COCO and LVIS number their images; other people's files name them
+AnId = TypeVar("AnId", Id, int)
 
 
 class Category(Struct, gc=False):
@@ -29,37 +30,20 @@ class CategoryFile(Struct):
     categories: list[Category]
 
 
-class ImageLabel(Struct, gc=False):
-    id: Id
+class ImageLabel(Struct, Generic[AnId], gc=False):
+    id: AnId
 
 
-class Label(Struct, gc=False):
-    image_id: Id
+class Label(Struct, Generic[AnId], gc=False):
+    image_id: AnId
     category_id: int
 
 
-class LabelFile(Struct):
-    """An annotation file with nothing but its labels."""
+class LabelFile(Struct, Generic[AnId]):
+    """An annotation file with nothing but its labels; AnId is int where every id is a number."""
 
-    images: list[ImageLabel]
-    annotations: list[Label]
-    categories: list[Category]
-
-
-class NumberedImage(Struct, gc=False):
-    id: int
-
-
-class NumberedLabel(Struct, gc=False):
-    image_id: int
-    category_id: int
-
-
-class NumberedLabelFile(Struct):
-    """The same where every id is a number, as in COCO and LVIS."""
-
-    images: list[NumberedImage]
-    annotations: list[NumberedLabel]
+    images: list[ImageLabel[AnId]]
+    annotations: list[Label[AnId]]
     categories: list[Category]
 
 

@@ -24,6 +24,7 @@ from ..errors import ConfigError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .second_stage import second_stage_methods
+from .statistics import share_statistics
 from .trainer import check_datasets
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
     check_datasets([name], _num_classes(cfg))
     evaluator = instantiate(cfg.dataloader.evaluator)
     ours = isinstance(evaluator, LongTailEvaluator)
+    share_statistics(model)
     with rle_masks(model) if ours else contextlib.nullcontext():
         results = inference_on_dataset(model, instantiate(cfg.dataloader.test), evaluator)
     if comm.is_main_process():

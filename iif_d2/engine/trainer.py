@@ -56,6 +56,7 @@ from .second_stage import (
     freeze_first_stage,
     second_stage_methods,
 )
+from .statistics import share_statistics
 from .writers import extra_writers
 
 OPTIMIZERS = ("SGD", "ADAMW")
@@ -240,7 +241,7 @@ class LongTailTrainer(DefaultTrainer):
         Every rank evaluates the model that is saved, rank 0's. Masks reach the evaluators as
         `pred_masks_rle`, at MODEL.ROI_MASK_HEAD.THRESH_TEST, unless evaluators are given.
         """
-        _share_statistics(model)
+        share_statistics(model)
         if evaluators is None:
             with rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST):
                 results = super().test(cfg, model)
@@ -250,16 +251,6 @@ class LongTailTrainer(DefaultTrainer):
             by_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             save_results(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), by_dataset)
         return results
-
-
-def _share_statistics(model: nn.Module) -> None:
-    """Statistics of batch norm are each rank's own; evaluated so, AP would follow the ranks."""
-    if comm.get_world_size() == 1:
-        return
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            for buffer in module.buffers(recurse=False):
-                torch.distributed.broadcast(buffer, 0)
 
 
 def _has_fused_adamw(device: torch.device) -> bool:

@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from iif_d2.engine.trainer import _share_statistics
+from iif_d2.engine.statistics import share_statistics
 
 
 def work(rank, folder):
@@ -14,7 +14,7 @@ def work(rank, folder):
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).train()
     model(torch.randn(4, 1, 3, 3))
     own = model[1].running_mean.clone()
-    _share_statistics(model)
+    share_statistics(model)
     torch.save({"own": own, "shared": model.state_dict()}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 

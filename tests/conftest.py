@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import warnings
 from pathlib import Path
 
@@ -64,6 +65,13 @@ def make_dataset(root: Path, num_images: int = 8, lvis: bool = True) -> tuple[Pa
     content = {"images": images, "annotations": annotations, "categories": categories}
     path.write_text(json.dumps(content))
     return path, root
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

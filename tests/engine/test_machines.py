@@ -1,13 +1,12 @@
 """Two machines, each a torchrun of its own, keep the same weights on a real LVIS recipe."""
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
-from ..conftest import TINY
+from ..conftest import TINY, free_port
 
 ROOT = Path(__file__).parents[2]
 NARROW = [
@@ -45,9 +44,7 @@ if __name__ == "__main__":
 def test_both_ranks_have_the_same_weights_after_three_steps(dataset, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(folder=tmp_path, json=str(dataset[0]), images=str(dataset[1])))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     machines = [
         subprocess.Popen(
             [

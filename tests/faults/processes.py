@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import socket
 import tempfile
 import time
 from pathlib import Path
 
+from ..conftest import free_port, make_dataset
 from . import children, runs
 from .kill_resume import OPTIONS, kill_at
 
@@ -19,8 +19,6 @@ ENDED_WITHIN = 60  # seconds from the death of a rank to the end of the other
 
 
 def run() -> list[str]:
-    from ..conftest import make_dataset
-
     with tempfile.TemporaryDirectory() as root:
         path, _ = make_dataset(Path(root) / "data", num_images=64)
         counted = count_at_once(str(path), root)
@@ -33,8 +31,6 @@ def run() -> list[str]:
 
 def rank_dies() -> list[str]:
     """Two ranks over gloo; either is killed, the other ends, and both resume to the same end."""
-    from ..conftest import make_dataset
-
     lines = []
     with tempfile.TemporaryDirectory() as root:
         data = make_dataset(Path(root) / "data")
@@ -62,9 +58,7 @@ def _train_ranks(
     folder: Path, data: tuple[Path, Path], victim: int = -1, resume: bool = False
 ) -> tuple[list[int], float]:
     """The two exit codes, and the seconds between the first end and the second."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     ranks = [
         runs.start(folder, data, *OPTIONS, "MODEL.LONG_TAIL.METHOD", "EQLv2", resume=resume,
                    sabotage=functools.partial(_as_rank, rank, port, rank == victim))

@@ -52,8 +52,9 @@ class IIF(LongTailMethod):
     def init_classifier(self, classifier: nn.Linear) -> None:
         """Detectron2's N(0, .01) becomes N(0, .001): a factor of 4-12 must not start biased.
 
-        Measured on mini_lvis at step 0 (seeds 0-2, chance is ln 61 = 4.11): loss 4.08-4.18, against
-        4.33-6.41 with N(0, .01) and 4.81-5.01 with the authors' constant .001. A start by 1/w_c
+        Loss of the first batch of mini_lvis (seeds 0-2, chance is ln 61 = 4.11): 4.11-4.12, against
+        4.25-4.29 with N(0, .01) and 4.40-4.47 with the authors' constant .001
+        (projects/benchmark/first_loss.py). A start by 1/w_c
         would need the counts, which building a model does not read.
         """
         if self.background and not self.post_hoc:

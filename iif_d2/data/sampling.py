@@ -156,7 +156,11 @@ def _ignore_sigterm(worker: int) -> None:
 
 
 def _kill_workers() -> None:
-    """At exit, before multiprocessing sends its SIGTERM and waits for workers that ignore it."""
+    """At exit, before multiprocessing sends its SIGTERM and waits for workers that ignore it.
+
+    DataLoader's handler would take these deaths for a failure of the run.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
+import fcntl
 import hashlib
 import io
 import logging
 import os
 import tempfile
-from typing import Any, Callable, Iterable, Iterator, Optional, TypeVar, Union
+from typing import Any, BinaryIO, Callable, Iterable, Iterator, Optional, TypeVar, Union
 
-from .errors import DataError
+from .errors import ConfigError, DataError
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 _LARGE = 100 << 20  # bytes: reading less is over before one wonders
 _CHUNK = 8 << 20
 _SAMPLE = 1 << 20  # bytes of head and of tail that tell one version of a file from another
+_HELD: dict[str, BinaryIO] = {}  # open until the process ends, which is when a lock goes
 
 
 def write_atomically(path: Union[str, os.PathLike], content: Union[bytes, str]) -> None:
@@ -59,6 +62,34 @@ def restored_on_error(path: Union[str, os.PathLike]) -> Iterator[None]:
         if before is not None:
             write_atomically(path, before)
         raise
+
+
+def hold_folder(folder: str) -> None:
+    """Take OUTPUT_DIR for this process until it ends, however it ends: one run trains there.
+
+    Raises:
+        ConfigError: another process has it.
+        DataError: it cannot be written.
+    """
+    path = os.path.join(os.path.realpath(folder), "run.lock")
+    if path in _HELD:
+        return
+    try:
+        os.makedirs(folder, exist_ok=True)
+        file = open(path, "ab")  # noqa: SIM115
+    except OSError as error:
+        raise DataError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}") from None
+    try:
+        # lockf's lock is this process's alone: data-loader workers do not keep it after a kill.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise DataError(f"{path} cannot be locked: {error.strerror}") from None
+        raise ConfigError(
+            f"another run trains in OUTPUT_DIR {folder}; wait for it, or choose another"
+        ) from None
+    _HELD[path] = file
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from typing import BinaryIO
-
 from detectron2.utils import comm
 
-from ..errors import ConfigError, DataError
-
-_HELD: dict[str, BinaryIO] = {}  # open until the process ends, which is when the lock goes
+from ..errors import IIFError
+from ..files import hold_folder
 
 
 def hold_output_dir(folder: str) -> None:
@@ -20,30 +15,12 @@ def hold_output_dir(folder: str) -> None:
         ConfigError: another run trains there.
         DataError: the folder cannot be written.
     """
-    error = _lock(folder) if comm.is_main_process() else None
+    error = None
+    if comm.is_main_process():
+        try:
+            hold_folder(folder)
+        except IIFError as refused:
+            error = refused
     error = comm.all_gather(error)[0]
     if error is not None:
         raise error
-
-
-def _lock(folder: str) -> ConfigError | DataError | None:
-    path = os.path.join(os.path.realpath(folder), "run.lock")
-    if path in _HELD:
-        return None
-    try:
-        os.makedirs(folder, exist_ok=True)
-        file = open(path, "ab")  # noqa: SIM115
-    except OSError as error:
-        return DataError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}")
-    try:
-        # lockf's lock is this process's alone: data-loader workers do not keep it after a kill.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if error.errno not in (11, 13):  # EAGAIN, EACCES: somebody has it
-            return DataError(f"{path} cannot be locked: {error.strerror}")
-        return ConfigError(
-            f"another run trains in OUTPUT_DIR {folder}; wait for it, or choose another"
-        )
-    _HELD[path] = file
-    return None

@@ -11,7 +11,10 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from functools import partial
+
+from fvcore.common.config import CfgNode
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE] if HERE not in sys.path else []
@@ -24,6 +27,7 @@ from iif_classification.config import load_config  # noqa: E402
 from iif_classification.engine import Ranks, launch, run, score_saved  # noqa: E402
 
 from iif_d2.errors import IIFError  # noqa: E402
+from iif_d2.files import hold_folder, restored_on_error, write_atomically  # noqa: E402
 
 logger = logging.getLogger("iif_classification")
 
@@ -50,18 +54,30 @@ def work(arguments: argparse.Namespace, ranks: Ranks) -> None:
     """What one rank does."""
     cfg = load_config(find_config(arguments.config_file), arguments.opts)
     log_to(cfg.OUTPUT_DIR, ranks)
-    if ranks.is_main and not arguments.eval_only:
-        with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
-            file.write(cfg.dump())
     try:
         if arguments.eval_only:
             score_saved(cfg, ranks)
         else:
-            run(cfg, ranks, arguments.resume)
+            train(cfg, ranks, arguments.resume)
     except IIFError as error:
         if ranks.is_main:
             logger.error("%s", error)
         sys.exit(1)
+
+
+def train(cfg: CfgNode, ranks: Ranks, resume: bool) -> None:
+    """Train alone in OUTPUT_DIR, whose config.yaml an earlier run keeps if this one cannot run."""
+    written = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+
+    def claim() -> None:
+        if ranks.is_main:
+            hold_folder(cfg.OUTPUT_DIR)
+
+    ranks.main_first(claim)
+    with restored_on_error(written) if ranks.is_main else nullcontext():
+        if ranks.is_main:
+            write_atomically(written, cfg.dump())
+        run(cfg, ranks, resume)
 
 
 def find_config(path: str) -> str:

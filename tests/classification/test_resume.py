@@ -1,14 +1,18 @@
 """A resume is exact, and refuses what it cannot go on from."""
 
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from iif_classification.engine import Ranks, load_model
 
 from iif_d2.errors import CheckpointError
+from iif_d2.files import hold_folder
 
-from .helpers import trainer_of
+from .helpers import PROJECT, trainer_of
 
 
 class Stop(Exception):
@@ -72,3 +76,25 @@ def test_resume_refuses_another_run_and_damaged_files(config, tmp_path):
             trainer_of(config("SOLVER.EPOCHS", 1)).resume()
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_model(str(tmp_path / "nowhere.pth"))
+
+
+def test_a_run_that_cannot_start_changes_no_file(trained, tmp_path):
+    folder = shutil.copytree(trained[0].OUTPUT_DIR, tmp_path / "run")
+    (folder / "config.yaml").write_text(trained[0].dump())
+
+    def start(*options):
+        words = [sys.executable, "train_net.py", "--config-file", str(folder / "config.yaml")]
+        words += ["--resume", "OUTPUT_DIR", str(folder), *options]
+        return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True)
+
+    def content():
+        files = (path for path in folder.iterdir() if path.name not in ("log.txt", "run.lock"))
+        return {path.name: path.read_bytes() for path in files}
+
+    before = content()
+    other = start("SOLVER.LR", "0.3")
+    assert other.returncode == 1 and "the config says 0.3" in other.stdout, other.stderr
+    hold_folder(str(folder))
+    second = start()
+    assert second.returncode == 1 and "another run trains in" in second.stdout, second.stderr
+    assert content() == before

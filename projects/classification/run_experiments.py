@@ -3,7 +3,8 @@
 python projects/classification/run_experiments.py --data FOLDER [--epochs N] [KEY VALUE ...]
 
 Each writes results/<name>.json when it is done and is skipped from then on; a training that was
-stopped resumes from its last epoch. KEY VALUE pairs go to the trainings: MODEL.COMPILE True.
+stopped resumes from its last epoch. KEY VALUE pairs go to the trainings: MODEL.COMPILE True. Of
+them a second stage takes those of DATA alone: its images are augmented as the first stage's.
 """
 
 from __future__ import annotations
@@ -82,6 +83,9 @@ def command(experiment: Experiment, suffix: str, seed: int, arguments: argparse.
         words += ["MODEL.WEIGHTS", os.path.join(folder("ce"), "model_final.pth")]
     if experiment.group in ("ce", "end_to_end"):
         words += ["SOLVER.EPOCHS", arguments.epochs, *arguments.opts]
+    if experiment.group == "stage":
+        pairs = zip(arguments.opts[::2], arguments.opts[1::2])
+        words += [word for pair in pairs if pair[0].startswith("DATA.") for word in pair]
     return [str(word) for word in (*words, *experiment.options)]
 
 

@@ -39,9 +39,12 @@ def train(folder: Path, data: tuple[Path, Path], *options: str, **kwargs: Any) -
     return children.end(start(folder, data, *options, **kwargs), said=lambda: output(folder))
 
 
-def report(folder: Path, data: tuple[Path, Path], page: Path) -> int:
+def report(
+    folder: Path, data: tuple[Path, Path], page: Path, sabotage: Optional[Callable] = None
+) -> int:
     """The exit code of `python -m iif_d2 report` of a run in a new process."""
-    return children.end(children.start(_report, folder, data, page), said=lambda: output(folder))
+    process = children.start(_report, folder, data, page, sabotage)
+    return children.end(process, said=lambda: output(folder))
 
 
 def output(folder: Path) -> str:
@@ -55,13 +58,15 @@ def _speak_into(path: str) -> None:
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
 
 
-def _report(folder: Path, data: tuple, page: Path) -> None:
+def _report(folder: Path, data: tuple, page: Path, sabotage: Optional[Callable]) -> None:
     _speak_into(f"{folder}.out")
     from iif_d2 import register_long_tail_instances
     from iif_d2.__main__ import main
 
     torch.set_num_threads(1)
     register_long_tail_instances("tiny_lvis", *map(str, data))
+    if sabotage is not None:
+        sabotage()
     sys.exit(main(["report", str(folder), "--output", str(page), "--pictures", "99"]))
 
 

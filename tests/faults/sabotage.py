@@ -33,6 +33,13 @@ def at_step(number: int, do: Callable[[], None]) -> None:
     _before_call(LongTailTrainer, "run_step", number, do)
 
 
+def at_image(number: int, do: Callable[[], None]) -> None:
+    """Before so many images are evaluated."""
+    from iif_d2.evaluation import LongTailEvaluator
+
+    _before_call(LongTailEvaluator, "process", number, do)
+
+
 def _before_call(owner: type, name: str, number: int, do: Callable[[], None]) -> None:
     original, calls = getattr(owner, name), []
 

@@ -13,7 +13,7 @@ from typing import Callable, NamedTuple, Optional
 
 from . import drives, runs, sabotage
 from .kill_resume import OPTIONS
-from .sabotage import at_checkpoint, at_step, unreadable
+from .sabotage import at_checkpoint, at_image, at_step, unreadable
 
 OPTS = (*OPTIONS, "MODEL.LONG_TAIL.METHOD", "FedLoss")
 SLOW = 7.0  # seconds to open a file; the mapper says so from 5 on
@@ -64,6 +64,11 @@ IN_TRAINING_ON_DRIVES = (
          within=lambda folder: partial(at_checkpoint, 3, partial(drives.make_read_only, folder)),
          mend=drives.make_writable),
 )  # fmt: skip
+AFTER_ON_DRIVES = (
+    Case("a drive full from the fifth image on", 2, "cannot be written",
+         within=lambda folder: partial(at_image, 5, partial(drives.fill, folder)),
+         mend=drives.empty),
+)  # fmt: skip
 
 
 def run() -> list[str]:
@@ -75,12 +80,11 @@ def run() -> list[str]:
         whole = root / "whole"
         assert runs.train(whole, data, *OPTS) == 0, runs.output(whole)[-2000:]
         refused = drives.refused(root / "drive")
-        mounted = () if refused else DRIVES
-        tried = {
-            "training": (*FILES, *mounted, *IN_TRAINING, *(IN_TRAINING_ON_DRIVES if mounted else ())),
-            "evaluation": (*FILES, *mounted),
-            "report": (*FILES, *mounted),
-        }  # fmt: skip
+        tried = {"training": FILES + IN_TRAINING, "evaluation": FILES, "report": FILES}
+        if not refused:
+            tried["training"] += DRIVES + IN_TRAINING_ON_DRIVES
+            tried["evaluation"] += DRIVES + AFTER_ON_DRIVES
+            tried["report"] += DRIVES + AFTER_ON_DRIVES
         lines = []
         for number, (what, cases) in enumerate(tried.items()):
             check = check_training if what == "training" else partial(check_after, what)
@@ -115,13 +119,14 @@ def check_after(what: str, whole: Path, folder: Path, data: sabotage.Data, case:
     shutil.copytree(whole, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model_0*"))
     before, page = _digests(folder), folder / "report.html"
 
-    def do() -> int:
+    def do(within: Optional[Callable] = None) -> int:
         if what == "report":
-            return runs.report(folder, data, page)
-        return runs.train(folder, data, *OPTS, evaluate=True)
+            return runs.report(folder, data, page, within)
+        return runs.train(folder, data, *OPTS, evaluate=True, sabotage=within)
 
     with case.around(folder, data):
-        code = do()
+        code = do(case.within and case.within(folder))
+    case.mend(folder)
     _check_said(folder, case, code)
     if code:
         after = _digests(folder)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from .errors import IIFError
+from .errors import in_words
 
 # A command is a module with add_arguments(parser) and run(args), which returns what to print.
 COMMANDS = {
@@ -35,8 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         print(import_module(f"{__package__}.{COMMANDS[args.command][0]}").run(args))
-    except IIFError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        message = in_words(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         return 2
     return 0
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, Optional
 
 logger = logging.getLogger(__name__)
+
+# A disk that is full, over quota, over a size limit or read-only; no traceback helps with these.
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
 class IIFError(Exception):
@@ -41,6 +45,24 @@ class UnknownNameError(ConfigError, KeyError):
     def of(cls, kind: str, name: object, known) -> "UnknownNameError":
         """The error for `name`, which is none of the `known` names of this `kind`."""
         return cls(f"unknown {kind} {name!r}; known: {', '.join(map(str, known))}")
+
+
+def in_words(error: BaseException) -> Optional[str]:
+    """What to tell the user of an error of this package or of the storage; None for any other.
+
+    From a data-loader worker an error comes with that process's traceback, which is left out.
+    """
+    if isinstance(error, IIFError):
+        message = str(error).strip()
+        if message.startswith("Caught "):
+            message = message.splitlines()[-1].partition(": ")[2]
+        return message
+    if isinstance(error, OSError) and error.errno in _STORAGE:
+        return (
+            f"{error.filename or 'a file'} cannot be written or read: {error.strerror}; what was "
+            f"saved before is whole: mend this, and start again (training goes on with --resume)"
+        )
+    return None
 
 
 @contextmanager

@@ -51,17 +51,26 @@ def write_atomically(path: Union[str, os.PathLike], content: Union[bytes, str]) 
 
 @contextlib.contextmanager
 def restored_on_error(path: Union[str, os.PathLike]) -> Iterator[None]:
-    """If the block raises, a file that was there before has its content of then again."""
-    before = None
+    """If the block raises, a file that was there before has its content of then again.
+
+    That lies beside it meanwhile, since a drive that has filled up takes no more to be put back.
+
+    Raises:
+        DataError: there is no room for that.
+    """
+    kept = None
     if os.path.isfile(path):
+        kept = f"{os.fspath(path)}.before-{os.getpid()}"
         with open(path, "rb") as file:
-            before = file.read()
+            write_atomically(kept, file.read())
     try:
         yield
     except BaseException:
-        if before is not None:
-            write_atomically(path, before)
+        if kept is not None:
+            os.replace(kept, path)
         raise
+    if kept is not None:
+        os.remove(kept)
 
 
 def hold_folder(folder: str) -> None:

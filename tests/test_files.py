@@ -7,7 +7,7 @@ import time
 import pytest
 
 from iif_d2.errors import DataError
-from iif_d2.files import cached, content_key, write_atomically
+from iif_d2.files import cached, content_key, restored_on_error, write_atomically
 
 
 def test_writing_replaces_in_one_step(tmp_path):
@@ -30,6 +30,26 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_file_comes_back_after_an_error_though_nothing_can_be_written(tmp_path, monkeypatch):
+    path = tmp_path / "config.yaml"
+    path.write_text("old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(KeyError), restored_on_error(path):
+        path.write_text("")  # what is left of it on a full drive
+        monkeypatch.setattr(os, "fsync", full)
+        raise KeyError
+    assert path.read_text() == "old"
+    with pytest.raises(DataError, match="No space left"), restored_on_error(path):
+        path.write_text("new")  # not reached: there is no room to keep the old one
+    monkeypatch.undo()
+    with restored_on_error(path):
+        path.write_text("new")
+    assert path.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_the_key_follows_the_content(tmp_path):

@@ -123,6 +123,20 @@ def detect(cfg: CfgNode, model: nn.Module, image: np.ndarray) -> Instances:
     return found.to("cpu")
 
 
+def read_picture(path: str) -> np.ndarray:
+    """A picture as uint8 RGB (H, W, 3).
+
+    Raises:
+        DataError: it is missing, no file or damaged.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"picture {path} is no file; correct the name")  # a pipe waits forever
+    try:
+        return read_image(path, "RGB")
+    except Exception as error:  # as many kinds as there are ways to break a file
+        raise DataError(f"picture {path} cannot be read: {error}; copy it again") from None
+
+
 def annotated(record: dict) -> Instances:
     """A dataset dict's objects in the form of detections, without scores."""
     size = (record["height"], record["width"])
@@ -160,10 +174,7 @@ def _pictures(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, Optio
     if not pictures:
         raise ConfigError("no pictures: give --input FILES or --dataset NAME")
     for path, record in pictures[: args.most]:
-        try:
-            yield path, read_image(path, "RGB"), record
-        except Exception as error:  # as many kinds as there are ways to break a file
-            raise DataError(f"picture {path} cannot be read: {error}") from None
+        yield path, read_picture(path), record
 
 
 def _records_of(args: argparse.Namespace) -> list[dict]:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import time
 from typing import Any, Optional
 
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
+from detectron2.utils.logger import log_every_n_seconds
 
 from ..errors import DataError
 
 logger = logging.getLogger(__name__)
 
 _WAITS = (0.2, 1.0)  # seconds before a file that could not be read is tried again
+_SLOW = 5.0  # seconds of reading an image that are worth a word
 
 
 class LongTailDatasetMapper(DatasetMapper):
     """Reads, augments and formats one image as `DatasetMapper` does.
 
     Raises:
-        DataError: the image is missing, broken or of another size than its annotation says, or its
-            masks are of a kind that INPUT.MASK_FORMAT does not take.
+        DataError: the image is missing, no file, broken or of another size than its annotation
+            says, or its masks are of a kind that INPUT.MASK_FORMAT does not take.
     """
 
     def __call__(self, dataset_dict: dict[str, Any]) -> Optional[dict[str, Any]]:
@@ -38,6 +42,9 @@ class LongTailDatasetMapper(DatasetMapper):
                     f"{where} has run-length masks, which INPUT.MASK_FORMAT polygon cannot take; "
                     f"set INPUT.MASK_FORMAT bitmask"
                 )
+        if _waits_for_a_writer(dataset_dict["file_name"]):
+            raise DataError(f"{where} is no file; check the image root")
+        start = time.monotonic()
         try:
             return self._patiently(dataset_dict, where)
         except FileNotFoundError:
@@ -52,6 +59,15 @@ class LongTailDatasetMapper(DatasetMapper):
             except Exception as error:
                 raise DataError(f"{where} cannot be read: {error}; copy it again") from None
             raise
+        finally:
+            spent = time.monotonic() - start
+            if spent > _SLOW:
+                log_every_n_seconds(
+                    logging.WARNING,
+                    f"{where} took {spent:.0f} s to read; the drive holds the run up",
+                    60,
+                    name=__name__,
+                )
 
     def _patiently(self, dataset_dict: dict[str, Any], where: str) -> Optional[dict[str, Any]]:
         """A network drive may fail for a moment; what still fails after `_WAITS` raises."""
@@ -64,3 +80,12 @@ class LongTailDatasetMapper(DatasetMapper):
                 logger.warning("%s: %s; trying again in %g s", where, error, wait)
                 time.sleep(wait)
         return super().__call__(dataset_dict)
+
+
+def _waits_for_a_writer(path: str) -> bool:
+    """Whether it is a pipe or the like, which would be waited for, forever."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False  # missing, or of a kind that only Detectron2's PathManager knows
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

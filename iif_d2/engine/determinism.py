@@ -30,7 +30,12 @@ class ExactResume(HookBase):
         metrics: path of metrics.json.
         later: hooks that run after the checkpointer. What they do in the iteration of a checkpoint
             is not in it, so a resumed run does it again.
+
+    Attributes:
+        resumed: whether a run goes on, if only from its very beginning.
     """
+
+    resumed = False
 
     def __init__(
         self,
@@ -46,6 +51,8 @@ class ExactResume(HookBase):
     def before_train(self) -> None:
         start = self._batches.start = self.trainer.start_iter
         if not start:
+            if self.resumed and self._writers:  # it had ended before its first checkpoint
+                _cut_metrics(self._metrics, -1)
             return
         state = self._loaded or {"written": start - 1, "scalars": {}}
         for name, (smooth, values) in state["scalars"].items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import multiprocessing
 import os
@@ -17,13 +16,11 @@ import torch.multiprocessing as mp
 from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
 
-from ..errors import IIFError
+from ..errors import in_words
 
 logger = logging.getLogger(__name__)
 
 EXIT_BAD_INPUT = 2
-# A disk that is full, over quota, over a size limit or read-only; no traceback helps with these.
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
 def launch(main: Callable[[Namespace], Any], args: Namespace) -> None:
@@ -68,18 +65,11 @@ def _run(main: Callable[[Namespace], Any], args: Namespace) -> None:
     _share_cores()
     try:
         main(args)
-    except IIFError as error:
-        logger.error("%s", error)  # into log.txt
-        # From a data-loader worker the message comes with that process's traceback in front.
-        print(f"error: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    except OSError as error:
-        if error.errno not in _STORAGE:
+    except Exception as error:
+        message = in_words(error)
+        if message is None:
             raise
-        message = (
-            f"{error.filename or 'a file'} cannot be written or read: {error.strerror}; what was "
-            f"saved before is whole: mend this, and go on with --resume"
-        )
+        logger.error("%s", error)  # into log.txt
         print(f"error: {message}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
 

@@ -108,6 +108,7 @@ class LongTailTrainer(DefaultTrainer):
                 f"{type(self._second_stage[0]).__name__} is a second stage over a frozen model; "
                 f"set MODEL.WEIGHTS to a checkpoint trained with METHOD Softmax"
             )
+        self._exact_resume.resumed = resume
         self.checkpointer.strict_shapes = resuming
         super().resume_or_load(resume)
         checkpoint = self.checkpointer.get_checkpoint_file() if resuming else self.cfg.MODEL.WEIGHTS
@@ -117,16 +118,17 @@ class LongTailTrainer(DefaultTrainer):
         """Detectron2's, after what a step needs and before what resuming and SIGTERM need."""
         usual = super().build_hooks()
         later = [h for h in usual if isinstance(h, (hooks.EvalHook, hooks.PeriodicWriter))]
+        self._exact_resume = ExactResume(
+            self.data_loader,
+            getattr(self, "_writers", ()),
+            os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"),
+            later,
+        )
         return [
             self._frozen_norms(),
             self._classifier_stats(),
             *usual,
-            ExactResume(
-                self.data_loader,
-                getattr(self, "_writers", ()),
-                os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"),
-                later,
-            ),
+            self._exact_resume,
             SaveOnSigterm(self.checkpointer),
         ]
 

@@ -28,7 +28,7 @@ class ResultsFile:
     """
 
     def __init__(self, folder: str, truth: GroundTruth) -> None:
-        self._truth = truth
+        self._truth, self._folder = truth, folder
         try:
             os.makedirs(folder, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=folder)
@@ -36,7 +36,11 @@ class ResultsFile:
             raise DataError(f"{folder} cannot be written: {error.strerror}") from None
 
     def add(self, index: int, detections: Detections) -> None:
-        """Keep one image's detections, which have their masks encoded."""
+        """Keep one image's detections, which have their masks encoded.
+
+        Raises:
+            DataError: the folder takes no more.
+        """
         if not len(detections):
             return
         image_id = self._truth.image_id(index)
@@ -52,7 +56,10 @@ class ResultsFile:
                 record["segmentation"] = _as_text(detections.masks[place])
             records.append(record)
         # One line an image: its place, then the records without the list's brackets.
-        self._file.write(b"%d %b\n" % (index, msgspec.json.encode(records)[1:-1]))
+        try:
+            self._file.write(b"%d %b\n" % (index, msgspec.json.encode(records)[1:-1]))
+        except OSError as error:
+            raise DataError(f"{self._folder} cannot be written: {error.strerror}") from None
 
     def write(self, path: str) -> None:
         """Gather all ranks' lines into one json list at `path`, whole or not at all.

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
 
 from iif_d2.__main__ import main
 from iif_d2.analysis.report.diagnosis import Diagnosis, changes
@@ -157,6 +158,29 @@ def test_federated_boxes_count_only_where_their_class_was_looked_for(tmp_path):
 
 def test_lvis_fits_into_ten_megabytes(large_page):
     assert large_page.stat().st_size < 10e6
+
+
+def test_a_picture_that_is_gone_and_a_full_drive_are_sentences(page, runs, tmp_path, monkeypatch, capsys):
+    from iif_d2.analysis.report import command
+
+    path = tmp_path / "r.html"
+    path.write_text("yesterday's")
+    picture = DatasetCatalog.get("tiny_report")[0]["file_name"]
+    os.rename(picture, f"{picture}.away")
+    try:
+        line = ["report", runs[0], "--output", str(path), "--pictures", "99"]
+        assert main(line) == 2
+        assert f"error: picture {picture} cannot be read" in capsys.readouterr().err
+    finally:
+        os.rename(f"{picture}.away", picture)
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(command, "draw", full)
+    assert main(line) == 2
+    assert "error: somewhere cannot be written or read: No space left" in capsys.readouterr().err
+    assert path.read_text() == "yesterday's"
 
 
 def test_bad_input_is_a_sentence(runs, tmp_path, capsys):

@@ -21,15 +21,17 @@ TIMES = ("time", "data_time", "rank_data_time", "eta_seconds")  # no two runs ag
 
 def start(
     folder: Path, data: tuple[Path, Path], *options: str,
-    resume: bool = False, sabotage: Optional[Callable] = None,
+    resume: bool = False, evaluate: bool = False, sabotage: Optional[Callable] = None,
 ) -> BaseProcess:  # fmt: skip
     """train_net.py's main in a new process, with OUTPUT_DIR `folder`.
 
     Args:
         data: json and image root of what it trains and tests on.
+        evaluate: only evaluate what is in the folder.
         sabotage: called in the process before; a function of a module, or a partial of one.
     """
-    return children.start(_child, folder, data, options, resume, sabotage)
+    flags = ["--resume"] * (resume or evaluate) + ["--eval-only"] * evaluate
+    return children.start(_child, folder, data, options, flags, sabotage)
 
 
 def train(folder: Path, data: tuple[Path, Path], *options: str, **kwargs: Any) -> int:
@@ -37,17 +39,41 @@ def train(folder: Path, data: tuple[Path, Path], *options: str, **kwargs: Any) -
     return children.end(start(folder, data, *options, **kwargs), said=lambda: output(folder))
 
 
+def report(
+    folder: Path, data: tuple[Path, Path], page: Path, sabotage: Optional[Callable] = None
+) -> int:
+    """The exit code of `python -m iif_d2 report` of a run in a new process."""
+    process = children.start(_report, folder, data, page, sabotage)
+    return children.end(process, said=lambda: output(folder))
+
+
 def output(folder: Path) -> str:
     """All that the runs in this folder printed."""
     return Path(f"{folder}.out").read_text()
 
 
-def _child(
-    folder: Path, data: tuple, options: tuple, resume: bool, sabotage: Optional[Callable]
-) -> None:
-    out = os.open(f"{folder}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def _speak_into(path: str) -> None:
+    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1), os.dup2(out, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+
+
+def _report(folder: Path, data: tuple, page: Path, sabotage: Optional[Callable]) -> None:
+    _speak_into(f"{folder}.out")
+    from iif_d2 import register_long_tail_instances
+    from iif_d2.__main__ import main
+
+    torch.set_num_threads(1)
+    register_long_tail_instances("tiny_lvis", *map(str, data))
+    if sabotage is not None:
+        sabotage()
+    sys.exit(main(["report", str(folder), "--output", str(page), "--pictures", "99"]))
+
+
+def _child(
+    folder: Path, data: tuple, options: tuple, flags: list, sabotage: Optional[Callable]
+) -> None:
+    _speak_into(f"{folder}.out")
     from detectron2.engine import default_argument_parser
 
     from iif_d2 import register_long_tail_instances
@@ -61,7 +87,7 @@ def _child(
     _record_order(LongTailTrainer, f"{folder}.order")
     if sabotage is not None:
         sabotage()
-    line = ["--config-file", CONFIG, *(["--resume"] if resume else []), *TINY]
+    line = ["--config-file", CONFIG, *flags, *TINY]
     launch(main, default_argument_parser().parse_args([*line, "OUTPUT_DIR", str(folder), *options]))
 
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Optional, Sequence
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from ...errors import DataError
 from ...evaluation.ground_truth import GroundTruth
-from ..demo import annotated, detect
+from ..demo import annotated, detect, read_picture
 from ..drawing import describe, draw_detections
 from .diagnosis import Diagnosis
 from .runs import Run
@@ -81,7 +80,7 @@ def draw(
     names = [category.name for category in truth.categories]
     rows = []
     for record in records:
-        image = read_image(record["file_name"], "RGB")
+        image = read_picture(record["file_name"])
         found = [("Annotated", annotated(record))]
         for run in runs:
             instances = detect(run.cfg, run.model, image)

@@ -1,10 +1,10 @@
 """The experiments of the results table on CIFAR100-LT, one after the other; start again to go on.
 
-python projects/classification/run_experiments.py --data FOLDER [--epochs N] [KEY VALUE ...]
+python projects/classification/run_experiments.py --data FOLDER [--epochs N] [-- KEY VALUE ...]
 
-Each writes results/<name>.json when it is done and is skipped from then on; a training that was
-stopped resumes from its last epoch. KEY VALUE pairs go to the trainings: MODEL.COMPILE True. Of
-them a second stage takes those of DATA alone: its images are augmented as the first stage's.
+Each leaves results/<name>.json and its log when it is done and is skipped from then on; one that
+was stopped resumes from its last epoch. KEY VALUE pairs go to the trainings of ce and end to end;
+what stands on ce's model takes those of DATA alone: its images are prepared as ce's were.
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ from dataclasses import dataclass
 from typing import Iterator
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+try:
+    import iif_d2  # noqa: F401
+except ImportError:  # a checkout that is not installed
+    sys.path.append(os.path.dirname(os.path.dirname(HERE)))
+
+from iif_d2.files import write_atomically  # noqa: E402
+
 CONFIG = "cifar100_lt_se_resnet32_{}.yaml"
 GROUPS = ("ce", "post", "stage", "end_to_end")
 VARIANTS = ("raw", "smooth", "rel", "normit", "gombit", "base2", "base10")
@@ -85,31 +92,37 @@ def command(experiment: Experiment, suffix: str, seed: int, arguments: argparse.
     words += ["SEED", seed, "OUTPUT_DIR", folder(experiment.name)]
     if experiment.group in ("post", "stage"):
         words += ["MODEL.WEIGHTS", os.path.join(folder("ce"), "model_final.pth")]
-    if experiment.group in ("ce", "end_to_end"):
-        words += ["SOLVER.EPOCHS", arguments.epochs, *arguments.opts]
-    if experiment.group == "stage":
-        pairs = zip(arguments.opts[::2], arguments.opts[1::2])
-        words += [word for pair in pairs if pair[0].startswith("DATA.") for word in pair]
+    trains = experiment.group in ("ce", "end_to_end")
+    words += ["SOLVER.EPOCHS", arguments.epochs] if trains else []
+    for key, value in zip(arguments.opts[::2], arguments.opts[1::2]):
+        words += [key, value] if trains or key.startswith("DATA.") else []
     return [str(word) for word in (*words, *experiment.options)]
 
 
-def keep_result(source: str, target: str, experiment: Experiment) -> None:
-    """Copy what the table needs of a run's results.json, without paths of this machine."""
-    with open(source) as file:
-        result = json.load(file)
-    for private in ("command", "weights", "config"):
-        result.pop(private)
+def keep_result(folder: str, target: str, experiment: Experiment, places: dict[str, str]) -> None:
+    """Copy a run's results.json, with its command and config, to `target`, its log beside it.
+
+    Args:
+        places: paths of this machine, and the words that stand for them in what is kept.
+    """
+
+    def read(name: str) -> str:
+        with open(os.path.join(folder, name)) as file:
+            text = file.read()
+        for path in sorted(places, key=len, reverse=True):
+            text = text.replace(path, places[path])
+        return text
+
+    result = json.loads(read("results.json"))
     result = {"name": experiment.name, "group": experiment.group, **result}
-    partial = f"{target}.partial"
-    with open(partial, "w") as file:
-        json.dump(result, file, indent=1)
-        file.write("\n")
-    os.replace(partial, target)
+    write_atomically(target.replace(".json", ".log"), read("log.txt"))
+    write_atomically(target, json.dumps(result, indent=1) + "\n")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog="KEY VALUE pairs go to the trainings."
+        description=__doc__.splitlines()[0],
+        epilog="KEY VALUE pairs go to the trainings, those of DATA to what stands on ce, too.",
     )
     parser.add_argument("--data", required=True, metavar="FOLDER", help="with train/ and test/")
     parser.add_argument("--output", default="output/cifar100_lt", metavar="FOLDER")
@@ -120,11 +133,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these experiments alone")
     parser.add_argument("--dry-run", action="store_true", help="print the commands")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(arguments: list[str] | None = None) -> None:
+    arguments = parse_arguments(arguments)
     os.makedirs(arguments.results, exist_ok=True)
     failed = []
     for seed in arguments.seeds:
@@ -146,7 +159,8 @@ def main() -> None:
                 failed.append(name)
                 continue
             folder = os.path.join(arguments.output, name)
-            keep_result(os.path.join(folder, "results.json"), target, experiment)
+            places = {HERE: ".", arguments.data: "DATA", arguments.output: "OUTPUT"}
+            keep_result(folder, target, experiment, places)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; their log.txt says why")
 

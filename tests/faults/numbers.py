@@ -14,6 +14,8 @@ import torch
 from iif_d2.frequency import ClassFrequency
 from iif_d2.methods import METHOD_REGISTRY, build_method
 
+from . import Outcome
+
 STEPS = 1000
 FEATURES = 16  # what the classifier sees
 CLASSES = (1, 50, 20_000)
@@ -130,7 +132,7 @@ def check_detector(classes: int) -> None:
             assert (folder / "inference" / "results.json").is_file()
 
 
-def run() -> list[str]:
+def run() -> Outcome:
     names = detection_methods()
     tried = sum(check(*of) for of in product(names, CLASSES, SPREADS))
     for name in names:
@@ -138,10 +140,11 @@ def run() -> list[str]:
         check_long(name, STEPS, True, SPREADS[1])
     for classes in (1, 20_000):
         check_detector(classes)
-    return [
+    lines = [
         f"{len(names)} methods with 1, 50 and 20,000 classes, counts to 10^6 and to 2^40 "
         f"(there with IIF's weights stretched to 50): {tried} batches, all finite, and with NaN logits none",
         f"{len(names)} methods for {STEPS} steps without foreground, and as many of all labels with counts to 2^40: "
         f"all finite",
         "detectors of 1 and of 20,000 classes: trained, evaluated, and evaluated from the checkpoint",
     ]
+    return Outcome(tried + 2 * len(names) + 2, lines)

@@ -37,15 +37,9 @@ def check_yaml(path: str, defaults: Mapping[str, Any], seen: tuple[str, ...] = (
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        nodes = _count(root, {})
-    except (RecursionError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from None
-    if nodes > _MOST_NODES:
-        raise ConfigError(f"config {path} stands for {nodes:,} values by its aliases; write it out")
-    content = yaml.safe_load(text)
-    if not isinstance(content, dict):
-        raise ConfigError(f"config {path} has no KEY: VALUE; see the package's configs")
+    content = parse_yaml(text, f"config {path}")
     _check_sections(path, content, defaults)
     bases = content.get("_BASE_", [])
     for base in bases if isinstance(bases, list) else [bases]:
@@ -56,6 +50,25 @@ def check_yaml(path: str, defaults: Mapping[str, Any], seen: tuple[str, ...] = (
             if not os.path.isfile(base):
                 raise ConfigError(f"config {path}: _BASE_ {base} is no file; correct the name")
             check_yaml(base, defaults, (*seen, where))
+
+
+def parse_yaml(text: str, where: str) -> dict[Any, Any]:
+    """The mapping that a yaml text is, of plain values.
+
+    Raises:
+        ConfigError: a bomb, or no mapping; begins with `where`.
+        yaml.YAMLError: it is not valid yaml, or names what is no plain value.
+    """
+    try:
+        nodes = _count(yaml.compose(text, Loader=yaml.SafeLoader), {})
+    except RecursionError as error:
+        raise ConfigError(f"{where} cannot be read: {error}") from None
+    if nodes > _MOST_NODES:
+        raise ConfigError(f"{where} stands for {nodes:,} values by its aliases; write it out")
+    content = yaml.safe_load(text)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where} has no KEY: VALUE; see the package's configs")
+    return content
 
 
 def _check_sections(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import re
 from typing import Any, Mapping
 
@@ -15,7 +14,7 @@ from detectron2.modeling.backbone import build_resnet_backbone
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from ..files import write_atomically
+from ..files import refuse_zip_bomb, write_atomically
 
 # What both libraries' networks want (their ImageNet statistics times 255), and where they stride.
 PREPROCESSING = {
@@ -110,10 +109,13 @@ def _load(path: str) -> Mapping[str, Tensor]:
 
             content = load_file(path)
         else:
+            refuse_zip_bomb(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
         raise CheckpointError("reading it needs: pip install safetensors") from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # what a damaged file raises is up to where it breaks
         raise CheckpointError(
             f"it holds no tensors that can be read safely, or is cut short "
             f"({next(iter(str(error).splitlines()), type(error).__name__)}); "

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import CheckpointError
+from ..files import refuse_zip_bomb
 from .safe_pickle import load_plain_pickle
-
-_ZIP = b"PK\x03\x04"
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -30,7 +28,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         if path.endswith(".pkl"):
             content = _from_zoo(load_plain_pickle(path))
         else:
-            _check_zip(path)
+            refuse_zip_bomb(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
             content = _from_pycls(content) if path.endswith(".pyth") else _with_model(content)
     except CheckpointError:
@@ -80,20 +78,6 @@ def _check_regular(path: str) -> None:
     """A pipe would be waited for, forever."""
     if not os.path.isfile(path):
         raise CheckpointError(f"checkpoint {path} is no file; check MODEL.WEIGHTS")
-
-
-def _check_zip(path: str) -> None:
-    """torch stores its tensors as they are, so what would grow when read is a bomb."""
-    with open(path, "rb") as file:
-        if file.read(len(_ZIP)) != _ZIP:
-            return
-        with zipfile.ZipFile(file) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    if size > os.path.getsize(path):
-        raise CheckpointError(
-            f"checkpoint {path} would grow to {size:,} bytes when read; torch compresses nothing, "
-            f"so it was not written by torch"
-        )
 
 
 def _first_sentence(error: Exception) -> str:

@@ -47,7 +47,7 @@ from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .classifier_stats import ClassifierStats
 from .determinism import ExactResume
-from .finite import refuse_bad_gradients
+from .finite import refuse_bad_gradients, refuse_endless_overflow
 from .preemption import SaveOnSigterm
 from .schedule import fit_schedule
 from .second_stage import (
@@ -157,6 +157,8 @@ class LongTailTrainer(DefaultTrainer):
         """
         try:
             super().run_step()
+            if self.cfg.SOLVER.AMP.ENABLED and hasattr(self._trainer, "grad_scaler"):
+                refuse_endless_overflow(self._trainer.grad_scaler)
         except FloatingPointError as error:
             last = self.checkpointer.has_checkpoint() and self.checkpointer.get_checkpoint_file()
             raise DivergedError(
@@ -199,11 +201,13 @@ class LongTailTrainer(DefaultTrainer):
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         )
         adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+        # A fused step takes AMP's scale out itself: after clipping, and after the look at gradients.
+        fused = not cfg.SOLVER.AMP.ENABLED and _has_fused_adamw(torch.device(cfg.MODEL.DEVICE))
         return adamw(
             params,
             lr=cfg.SOLVER.BASE_LR,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-            fused=_has_fused_adamw(torch.device(cfg.MODEL.DEVICE)),
+            fused=fused,
         )
 
     @classmethod

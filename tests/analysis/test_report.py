@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+import shutil
+import socket
 from html.parser import HTMLParser
 
 import numpy as np
@@ -181,6 +183,42 @@ def test_a_picture_that_is_gone_and_a_full_drive_are_sentences(page, runs, tmp_p
     assert main(line) == 2
     assert "error: somewhere cannot be written or read: No space left" in capsys.readouterr().err
     assert path.read_text() == "yesterday's"
+
+
+SPOILT = {
+    "tiny_report/lvis_instances_results.json": {
+        b'[{"image_id": 1, "category_id": 99, "bbox": [0, 0, 1, 1], "score": 1}]': "category_id 99, which",
+        b'[{"image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1}]': "no image with id 99",
+        b'[{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]': "is not a results file of detections",
+        b"[" * 100_000: "is not",
+    },
+    "tiny_report/per_class_ap_bbox.csv": {
+        b"class,AP\nx,<script>\n": "has no AP of each class", b"\xff\xfe": "has no AP of each class",
+        b"class,AP\nx,1\n": "has 1 classes, not 4",
+    },
+    "tiny_report/results.json": {b"{}{": "is not valid json", b'{"a": 1}': "is not a results file"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_run_from_the_internet_is_refused_in_words(page, runs, tmp_path, monkeypatch, capsys, name):
+    """What is in a run's folder besides its checkpoint and config; nothing asks the network."""
+    folder = tmp_path / "run"
+    shutil.copytree(runs[0], folder)
+    path = folder / "report" / name
+    good = path.read_bytes()
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+    line = ["report", str(folder), "--output", str(tmp_path / "r.html"), "--pictures", "0"]
+    for content, message in SPOILT[name].items():
+        path.write_bytes(content)
+        assert main(line) == 2, content
+        assert message in capsys.readouterr().err
+    path.write_bytes(good)
+    odd = ["{", "3", "[]", '{"iteration": "x"}', '{"a": 1.5}', '{"iteration": 1e999}', "\xff",
+           '{"iteration": 1, "</script><script>": 1.5}', "[" * 100_000]  # fmt: skip
+    (folder / "metrics.json").write_text("\n".join(odd), encoding="latin-1")
+    assert main(line) == 0
+    assert len(Reader((tmp_path / "r.html").read_text()).of("script")) == 3
 
 
 def test_bad_input_is_a_sentence(runs, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Converted ResNets give the features of the originals, and what is no plain ResNet is refused."""
 
 import pickle
+import zipfile
 
 import pytest
 import safetensors.torch
@@ -120,12 +121,15 @@ def test_files_that_are_no_safe_state_dict_are_refused(tmp_path):
     (tmp_path / "code.pth").write_bytes(pickle.dumps({"fc.weight": Trap()}))
     torch.save(random_network("torchvision", "resnet18"), tmp_path / "module.pth")
     torch.save([1, 2], tmp_path / "list.pth")
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(50_000_000))
     for name, message in {
         "gone.pth": "there is no such file",
         "cut.pth": "read safely, or is cut short",
         "code.pth": "read safely",
         "module.pth": r"torch.save\(model.state_dict\(\)",
         "list.pth": "is no state dict",
+        "bomb.pth": "would grow to 50,000,000 bytes",
     }.items():
         with pytest.raises(CheckpointError, match=f"{name}: .*{message}"):
             convert_resnet_file(str(tmp_path / name), output)

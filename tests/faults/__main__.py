@@ -12,19 +12,24 @@ MODULES = ("kill_resume", "storage", "numbers", "processes", "soak", "bad_input"
 
 def main(names: list[str]) -> int:
     """Run the modules that are there; 1 if one of them failed."""
-    failed = False
+    tried, failed, begin = 0, [], time.time()
     for name in names or MODULES:
         if not names and find_spec(f"tests.faults.{name}") is None:
             continue
+        print(f"{name}: starts at {time.strftime('%H:%M:%S')}", flush=True)
         start = time.time()
         try:
-            lines = import_module(f"tests.faults.{name}").run()
+            outcome = import_module(f"tests.faults.{name}").run()
+            figures, tried = outcome.figures, tried + outcome.tried
         except AssertionError as error:
-            lines, failed = [f"FAILED: {error}"], True
-        for line in lines:
+            figures = [f"FAILED: {error}"]
+            failed.append(name)
+        for line in figures:
             print(f"{name}: {line}")
         print(f"{name}: {time.time() - start:.0f} s", flush=True)
-    return int(failed)
+    lost = f"lost in {', '.join(failed)}" if failed else "lost 0"
+    print(f"faults: tried {tried:,}, {lost}, in {(time.time() - begin) / 60:.0f} minutes")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

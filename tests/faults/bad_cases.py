@@ -258,6 +258,8 @@ def checkpoint_cases() -> Iterator[Case]:
         "weights of another shape": [{"model": {"weight": torch.ones(3, 3)}}, {"model": {"weight": torch.ones(())}}],
         "weights of another type": [{"model": {"weight": torch.ones(2, 2, dtype=d)}}
                                     for d in (torch.int8, torch.float64, torch.complex64)],
+        "weights of no memory": [{"model": {"weight": torch.ones(1).expand(*v)}}
+                                 for v in ((1 << 20, 1 << 20), (2, 1 << 40), (1 << 60,))],
         "weights not finite": [{"model": {"weight": torch.full((2, 2), float("nan"))}}],
         "state of another kind": [{**good, "optimizer": v} for v in (1, {}, {"param_groups": [], "state": 3})],
         "whole module": [torch.nn.Linear(2, 2)],

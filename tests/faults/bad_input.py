@@ -15,14 +15,14 @@ from pathlib import Path
 
 from iif_d2.errors import IIFError
 
-from . import children
+from . import Outcome, children
 from .bad_cases import Case, all_cases
 
 SECONDS = 60  # a case takes milliseconds; the machine may be busy
 MEMORY = 3 << 30  # bytes a case may allocate on top of what the process has
 
 
-def run() -> list[str]:
+def run() -> Outcome:
     """Try every case, then fuzz; raises AssertionError with all that ended otherwise than it should."""
     cases = all_cases()
     ends, lost = Counter(), []
@@ -36,7 +36,9 @@ def run() -> list[str]:
     assert not lost, "\n".join(lost)
     from . import fuzz
 
-    return [f"{len(cases)} cases of {kinds} kinds: {figures}; none lost", *fuzz.run()]
+    fuzzed, lines = fuzz.run()
+    lines.insert(0, f"{len(cases)} cases of {kinds} kinds: {figures}; none lost")
+    return Outcome(len(cases) + fuzzed, lines)
 
 
 def attempt(case: Case) -> tuple[str, str | None]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from iif_d2.errors import IIFError
 
+from . import Outcome
 from .bad_cases import GOOD
 
 JSON = st.recursive(
@@ -114,5 +115,6 @@ def _ends(strategy: st.SearchStrategy, read: Callable[[Any], bool], examples: in
     return ends
 
 
-def run() -> list[str]:
-    return fuzz(1000)
+def run() -> Outcome:
+    lines = fuzz(1000)
+    return Outcome(1000 * len(lines), lines)

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from . import runs
+from . import Outcome, runs
 
 # Everything that draws at random or keeps state: repeat factors, groups by shape, the method.
 OPTIONS = (
@@ -79,10 +79,10 @@ def break_run(
     return done
 
 
-def run() -> list[str]:
+def run() -> Outcome:
     from ..conftest import make_dataset
 
-    lines = []
+    lines, kills_done = [], 0
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as root:
         data = make_dataset(Path(root) / "data")
@@ -99,11 +99,12 @@ def run() -> list[str]:
                 done = break_run(broken, data, kills, *options)
                 runs.assert_same(whole, broken)
                 killed, part, moments = killed + done, part + 1, moments[max(done, 1) :]
+            kills_done += killed
             lines.append(
                 f"{method}, {workers} workers: {killed} kills in {part} runs, 0 differences from "
                 f"the run that was not stopped in weights, optimizer, method, metrics, order"
             )
-    return lines
+    return Outcome(kills_done, lines)
 
 
 def _reach(moment: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from ..conftest import free_port, make_dataset
-from . import children, runs
+from . import Outcome, children, runs
 from .kill_resume import OPTIONS, kill_at
 
 RANKS = 8
@@ -18,15 +18,16 @@ VICTIMS = (0, 1)
 ENDED_WITHIN = 60  # seconds from the death of a rank to the end of the other
 
 
-def run() -> list[str]:
+def run() -> Outcome:
     with tempfile.TemporaryDirectory() as root:
         path, _ = make_dataset(Path(root) / "data", num_images=64)
         counted = count_at_once(str(path), root)
     assert counted == 1, f"{counted} processes counted"
-    return [
+    lines = [
         f"{RANKS} processes at once on a cold cache: {counted} counted, {RANKS - 1} waited",
         *rank_dies(),
     ]
+    return Outcome(RANKS + len(VICTIMS), lines)
 
 
 def rank_dies() -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from ..conftest import TINY
+from . import Outcome
 from .usage import Usage, growth, of_tree, summary
 
 MINUTES = float(os.environ.get("IIF_D2_SOAK_MINUTES", "60"))
@@ -29,7 +30,7 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def run() -> list[str]:
+def run() -> Outcome:
     """Both, or what the environment leaves of them; raises AssertionError if one grows."""
     lines = []
     with tempfile.TemporaryDirectory() as root:
@@ -37,7 +38,7 @@ def run() -> list[str]:
             lines.append(evaluate(Path(root), EVALUATIONS))
         if MINUTES:
             lines.append(train(Path(root), MINUTES))
-    return lines
+    return Outcome(EVALUATIONS + bool(MINUTES), lines)
 
 
 def train(root: Path, minutes: float) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
-from . import drives, runs, sabotage
+from . import Outcome, drives, runs, sabotage
 from .kill_resume import OPTIONS
 from .sabotage import at_checkpoint, at_image, at_step, unreadable
 
@@ -71,7 +71,7 @@ AFTER_ON_DRIVES = (
 )  # fmt: skip
 
 
-def run() -> list[str]:
+def run() -> Outcome:
     from ..conftest import make_dataset
 
     with tempfile.TemporaryDirectory() as name:
@@ -96,11 +96,12 @@ def run() -> list[str]:
             lines.append(f"{what}, {len(cases)} faults: {', '.join(case.name for case in cases)}")
     if refused:
         lines.append(f"full and read-only drives were not tried, mounting is refused: {refused}")
-    return [
-        *lines,
-        f"{sum(map(len, tried.values()))} tried: each said so, left what was there, and went on with "
-        f"0 differences from the run without it",
-    ]
+    count = sum(map(len, tried.values()))
+    lines.append(
+        f"{count} tried: each said so, left what was there, and went on with 0 differences from the "
+        f"run without it"
+    )
+    return Outcome(count, lines)
 
 
 def check_training(whole: Path, folder: Path, data: sabotage.Data, case: Case) -> None:

@@ -122,6 +122,11 @@ class Run:
         class_of = {category.id: index for index, category in enumerate(truth.categories)}
         rows = np.zeros((len(found), 7))
         for row, box in zip(rows, found):
+            if box.category_id not in class_of:
+                raise DataError(
+                    f"{self._results} has category_id {box.category_id}, which {truth.path} does "
+                    f"not; evaluate the run again"
+                )
             row[0] = truth.index(box.image_id)
             row[1:5] = box.bbox
             row[5] = box.score
@@ -143,8 +148,11 @@ class Run:
         for place in self._places:
             path = os.path.join(place, f"per_class_ap_{task}.csv")
             if os.path.isfile(path):
-                with open(path, newline="") as file:
-                    values = [float(row["AP"]) for row in csv.DictReader(file)]
+                try:
+                    with open(path, newline="", encoding="utf-8") as file:
+                        values = [float(row["AP"]) for row in csv.DictReader(file)]
+                except (ValueError, KeyError, TypeError, csv.Error):
+                    raise DataError(f"{path} has no AP of each class; evaluate again") from None
                 if len(values) != num_classes:
                     raise DataError(f"{path} has {len(values)} classes, not {num_classes}")
                 return np.array(values)
@@ -156,16 +164,17 @@ class Run:
         curves: dict[str, tuple[list, list]] = {}
         if not os.path.isfile(path):
             return curves
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     record: dict[str, Any] = json.loads(line)
-                except ValueError:
+                    record["iteration"] = int(record["iteration"])
+                except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
                     continue  # the last line of a killed run
                 for key, value in record.items():
                     if key != "iteration" and isinstance(value, float) and math.isfinite(value):
                         steps, values = curves.setdefault(key, ([], []))
-                        steps.append(record.get("iteration", len(steps)))
+                        steps.append(record["iteration"])
                         values.append(value)
         return curves
 

@@ -9,6 +9,7 @@ import yaml
 from fvcore.common.config import CfgNode as CN
 
 from iif_d2.errors import ConfigError, UnknownNameError
+from iif_d2.yaml_files import check_yaml
 
 from .methods_config import add_method_config
 
@@ -168,6 +169,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> CN:
         raise ConfigError(f"there is no config file {path}; paths are relative to {os.getcwd()}")
     try:
         if path:
+            check_yaml(path, cfg)
             cfg.merge_from_file(path)
             beside = os.path.join(os.path.dirname(path), cfg.STAGE1.CONFIG)
             if cfg.STAGE1.CONFIG and os.path.isfile(beside):

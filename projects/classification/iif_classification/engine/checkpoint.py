@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import random
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -14,12 +13,17 @@ import torch
 import yaml
 from fvcore.common.config import CfgNode
 
-from iif_d2.errors import CheckpointError
-from iif_d2.files import write_atomically
+from iif_d2.errors import CheckpointError, ConfigError
+from iif_d2.files import refuse_zip_bomb, write_atomically
 from iif_d2.frequency import ClassFrequency
+from iif_d2.yaml_files import parse_yaml
 
 from ..modeling.recognizer import Recognizer
 
+# What a model file holds.
+_CONTENT = {
+    "model": dict, "class_names": list, "image_count": torch.Tensor, "num_images": int, "config": str,
+}  # fmt: skip
 # What a model file and a config must agree on; the classifier's only where its weights are taken.
 _BACKBONE_KEYS = ("BACKBONE", "EXPERTS", "REDUCED_WIDTH")
 _CLASSIFIER_KEYS = ("CLASSIFIER", "COSINE_SCALE")
@@ -62,7 +66,7 @@ class SavedModel:
                     + ("" if key in _BACKBONE_KEYS else ", or set MODEL.REINIT_HEAD True")
                 )
         parts = ["backbone"] if reinit_head else ["backbone", "classifier"]
-        if method and self.config["METHOD"]["NAME"] == cfg.METHOD.NAME:
+        if method and self.config["METHOD"].get("NAME") == cfg.METHOD.NAME:
             parts.append("method")
         for part in parts:
             prefix = f"{part}."
@@ -88,7 +92,7 @@ def load_model(path: str) -> SavedModel:
     frequency = ClassFrequency(
         content["class_names"], content["image_count"].numpy(), None, content["num_images"]
     )
-    return SavedModel(path, content["model"], frequency, yaml.safe_load(content["config"]))
+    return SavedModel(path, content["model"], frequency, content["config"])
 
 
 def save_state(
@@ -116,7 +120,7 @@ def load_state(path: str, model: Recognizer, frequency: ClassFrequency, cfg: Cfg
     content = _load(path)
     if "training" not in content:
         raise CheckpointError(f"{path} is a model, not a training state; use MODEL.WEIGHTS")
-    saved, now = (_flat(yaml.safe_load(text)) for text in (content["config"], cfg.dump()))
+    saved, now = _flat(content["config"]), _flat(yaml.safe_load(cfg.dump()))
     for key in sorted(saved.keys() | now.keys()):
         if saved.get(key) != now.get(key) and not key.startswith(_FREE_KEYS):
             raise CheckpointError(
@@ -174,13 +178,24 @@ def _load(path: str) -> dict:
     if not os.path.isfile(path):
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
+        refuse_zip_bomb(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # what a damaged file raises is up to where it breaks
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} cannot be read: {reason}") from None
-    missing = {"model", "class_names", "image_count", "num_images", "config"} - set(content)
-    if missing:
-        raise CheckpointError(f"{path} lacks {sorted(missing)[0]!r}; train_net.py did not write it")
+    content = content if isinstance(content, dict) else {}
+    for key, kind in _CONTENT.items():
+        if not isinstance(content.get(key), kind):
+            raise CheckpointError(f"{path} lacks {key!r}; train_net.py did not write it")
+    try:
+        content["config"] = parse_yaml(content["config"], f"the config in {path}")
+    except (ConfigError, yaml.YAMLError) as error:
+        raise CheckpointError(f"the config in {path} cannot be read: {error}") from None
+    for node in ("MODEL", "METHOD"):
+        if not isinstance(content["config"].get(node), dict):
+            raise CheckpointError(f"the config in {path} has no {node}; train_net.py did not write it")
     return content
 
 

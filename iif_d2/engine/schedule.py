@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.engine import DefaultTrainer
 
-from ..data import training_dicts
+from ..data import DatasetDicts, training_dicts
 from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ def _epoch_images(cfg: CfgNode) -> float:
     dicts = training_dicts(cfg)
     if loader.SAMPLER_TRAIN != "RepeatFactorTrainingSampler":
         return len(dicts)
+    labels = dicts.labels() if isinstance(dicts, DatasetDicts) else dicts
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-        dicts, loader.REPEAT_THRESHOLD
+        labels, loader.REPEAT_THRESHOLD
     )
     return factors.double().sum().item()

@@ -10,7 +10,7 @@ from .instances import load_instances
 from .mapper import LongTailDatasetMapper
 from .mini_lvis import make_mini_lvis
 from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
-from .sampling import TrainingBatches
+from .sampling import TrainingBatches, repeat_factors
 from .sharing import dicts_kept, load_once, shared_dicts, training_dicts
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "load_once",
     "make_mini_lvis",
     "register_long_tail_instances",
+    "repeat_factors",
     "shared_dicts",
     "training_dicts",
 ]

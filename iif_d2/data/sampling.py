@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.build import _train_loader_from_config, trivial_batch_collator
+from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -125,6 +126,16 @@ class _Samples(Dataset):
         iteration, place, index = sample
         with seeded(self._seed, iteration, self._rank, place):
             return self._mapper(self._dicts[index])
+
+
+def repeat_factors(
+    dataset_dicts: Sequence[dict], repeat_thresh: float, sqrt: bool = True
+) -> torch.Tensor:
+    """Detectron2's `repeat_factors_from_category_frequency`, without making the dicts whole."""
+    labels = dataset_dicts.labels() if isinstance(dataset_dicts, DatasetDicts) else dataset_dicts
+    return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        labels, repeat_thresh, sqrt
+    )
 
 
 @contextlib.contextmanager

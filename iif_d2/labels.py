@@ -3,30 +3,20 @@
 A record is never looked at by Python: msgspec decodes some megabytes of them at a time and numpy
 takes the columns. Where the file is not the usual kind (ids that are text, a defect), there are no
 columns, and `annotations.read_labels` reads it whole and finds the words for what is wrong.
-
-Why a part of the list is decoded right: a part begins where a record does and ends before a comma.
-If it decodes as whole records, then that comma stands between two records, since what is open at a
-place of a json text follows from what is before it. The rest of the file is decoded with one known
-record in place of the list, which must come out as the list of the whole file.
 """
 
 from __future__ import annotations
 
-import itertools
 import mmap
 import os
-import re
 from operator import attrgetter
-from typing import BinaryIO, Callable, Iterator, NamedTuple, Optional, Sequence
+from typing import BinaryIO, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from .annotations import paused_gc, read_labels
+from .json_parts import list_parts, opening, rest_of_file
 
-_PART = 2 << 20  # bytes decoded at a time
-_LIST = re.compile(rb'"annotations"\s*:\s*\[\s*(?=\{)')
-_BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
-_LAST = re.compile(rb"\}\s*(?=\])")
 _KNOWN_IDS = (-(1 << 62) + 1, -(1 << 62) + 2)
 _KNOWN = b'{"image_id":%d,"category_id":%d}' % _KNOWN_IDS
 
@@ -127,89 +117,21 @@ def label_columns(path: str) -> Optional[LabelColumns]:
 def _columns(file: BinaryIO, content: mmap.mmap) -> Optional[LabelColumns]:
     import msgspec
 
-    from .schema import LabelFile
+    from .schema import Label, LabelFile
 
-    opening = _LIST.search(content)
-    if opening is None:
+    start = opening(content)
+    if start is None:
         return None
-    *columns, ends = zip(*_parts(file, opening.end()))
-    start = 3 if content[:3] == b"\xef\xbb\xbf" else 0
-    rest = content[start : opening.end()] + _KNOWN + content[ends[-1] :]
+    image_ids, category_ids = [], []
+    for part in list_parts(file, start, Label[int]):
+        image_ids.append(_column(part.records, "image_id"))
+        category_ids.append(_column(part.records, "category_id"))
+    rest = rest_of_file(content, start, part.end, _KNOWN)
     found = msgspec.json.decode(rest, type=LabelFile[int])
     if [(label.image_id, label.category_id) for label in found.annotations] != [_KNOWN_IDS]:
         return None
-    image_ids, category_ids = (np.concatenate(column) for column in columns)
-    return LabelColumns(image_ids, category_ids, _column(found.images, "id"), found.categories)
-
-
-def _parts(file: BinaryIO, start: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Ids of images and of categories, and where their records end, until the list does.
-
-    Raises:
-        msgspec.MsgspecError: the list is of other things, or cut short.
-    """
-    import msgspec
-
-    from .schema import Label
-
-    decode = msgspec.json.Decoder(list[Label[int]]).decode
-    size, going_on = _PART, True
-    while going_on:
-        # Read over and over into the same memory, which stays in a processor's cache.
-        buffer = bytearray(size + 2)
-        while going_on and size == len(buffer) - 2:
-            file.seek(start)
-            filled = 1 + file.readinto(memoryview(buffer)[1:-1])
-            cut = _last_cut(buffer, filled)
-            if cut is None and filled == size + 1:
-                size *= 2  # a record as long as a part
-                continue
-            try:
-                if cut is None:
-                    raise msgspec.DecodeError("no comma between records")
-                records, end = _decoded(decode, buffer, cut.start() + 1), cut.start() + 1
-            except msgspec.MsgspecError:
-                # The list may end in this part.
-                records, end = _closed(decode, buffer, filled)
-                going_on = False
-            yield _column(records, "image_id"), _column(records, "category_id"), start + end - 1
-            if going_on:
-                start += cut.end() - 1
-
-
-def _last_cut(buffer: bytearray, filled: int) -> Optional[re.Match]:
-    """The last comma between records; None if there is none."""
-    reach = 1 << 12
-    while True:
-        found = list(_BETWEEN.finditer(buffer, max(1, filled - reach), filled))
-        if found or reach >= filled:
-            return found[-1] if found else None
-        reach *= 8
-
-
-def _closed(decode: Callable, buffer: bytearray, filled: int) -> tuple[list, int]:
-    """The records to the end of the list, and where that is."""
-    import msgspec
-
-    error = msgspec.DecodeError("the list does not end")
-    # A bracket after a brace that is not the list's end is rare.
-    for last in itertools.islice(_LAST.finditer(bytes(buffer), 1, filled), 8):
-        try:
-            return _decoded(decode, buffer, last.start() + 1), last.start() + 1
-        except msgspec.MsgspecError as failed:
-            error = failed
-    raise error
-
-
-def _decoded(decode: Callable, buffer: bytearray, end: int) -> list:
-    """The records in buffer[1:end] as a list."""
-    following = buffer[end]
-    buffer[0], buffer[end] = b"[]"
-    try:
-        with memoryview(buffer) as view, view[: end + 1] as text:
-            return decode(text)
-    finally:
-        buffer[end] = following
+    columns = map(np.concatenate, (image_ids, category_ids))
+    return LabelColumns(*columns, _column(found.images, "id"), found.categories)
 
 
 def _column(records: list, field: str) -> np.ndarray:

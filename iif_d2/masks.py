@@ -17,7 +17,7 @@ from .schema import Annotation, Rle
 
 _LONGEST_SIDE = 1 << 17  # pixels; no picture that can be read is longer
 _MOST_PIXELS = (1 << 31) - 1
-_FARTHEST = 1e7  # pixels from the corner that a box may lie
+FARTHEST = 1e7  # pixels from the corner that a box may lie
 
 
 def check_geometry(path: Union[str, os.PathLike], content: Any) -> None:
@@ -30,14 +30,13 @@ def check_geometry(path: Union[str, os.PathLike], content: Any) -> None:
     sizes = {}
     for index, image in enumerate(content.images):
         height, width = sizes[image.id] = image.height, image.width
-        if not (0 < min(height, width) and max(height, width) <= _LONGEST_SIDE
-                and height * width <= _MOST_PIXELS):  # fmt: skip
+        if not sound_sizes(np.array([[height, width]], dtype=object)):
             raise DataError(
                 f"{path}: images[{index}] (id {image.id!r}) has height {height} and width {width}; "
                 f"correct them"
             )
     for index, annotation in enumerate(content.annotations):
-        problem = _problem(annotation, *sizes[annotation.image_id])
+        problem = annotation_problem(annotation, *sizes[annotation.image_id])
         if problem:
             raise DataError(
                 f"{path}: annotations[{index}].{problem} (id {annotation.id}, image_id "
@@ -45,9 +44,15 @@ def check_geometry(path: Union[str, os.PathLike], content: Any) -> None:
             )
 
 
-def _problem(annotation: Annotation, height: int, width: int) -> Optional[str]:
+def sound_sizes(sizes: np.ndarray) -> bool:
+    """Whether images may have these heights and widths, (N, 2)."""
+    area = sizes[:, 0] * sizes[:, 1]
+    return bool(((sizes > 0) & (sizes <= _LONGEST_SIDE)).all() and (area <= _MOST_PIXELS).all())
+
+
+def annotation_problem(annotation: Annotation, height: int, width: int) -> Optional[str]:
     """A field, and what is wrong with it; None if the annotation can be drawn."""
-    if not all(abs(value) <= _FARTHEST for value in annotation.bbox):
+    if not all(abs(value) <= FARTHEST for value in annotation.bbox):
         return f"bbox {list(annotation.bbox)} is not in pixels"
     if annotation.area is not None and not 0 <= annotation.area < math.inf:
         return f"area is {annotation.area}"

@@ -5,12 +5,12 @@ Apart from `annotations.py` because defining them needs msgspec, which `frequenc
 
 from __future__ import annotations
 
-from array import array
-from typing import Generic, Optional, TypeVar, Union
+from typing import Any, Generic, Optional, TypeVar, Union
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 Id = Union[int, str]  # COCO and LVIS number their images; other people's files name them
+Number = Union[int, float]  # as json spells it: Detectron2 gives 5 where the file has 5
 AnId = TypeVar("AnId", Id, int)
 
 
@@ -78,11 +78,12 @@ class Annotation(Struct, gc=False):
 
     image_id: Id
     category_id: int
-    bbox: tuple[float, float, float, float]
+    bbox: tuple[Number, Number, Number, Number]
     id: Optional[int] = None
     area: Optional[float] = None
     iscrowd: Optional[int] = None
-    segmentation: Union[list[list[float]], Rle, None] = None
+    segmentation: Union[list[list[Number]], Rle, None] = None
+    keypoints: Optional[list[Number]] = None
 
 
 class AnnotationFile(Struct):
@@ -99,12 +100,43 @@ class FormatProbe(Struct):
     format: Optional[str] = None
 
 
-class PackedAnnotation(Annotation, gc=False):
-    """The same with polygons as arrays: a list of Python's floats takes four times the memory."""
+class IndexedAnnotation(Struct, gc=False):
+    """The same with the mask's text."""
 
-    def __post_init__(self) -> None:
-        if isinstance(self.segmentation, list):
-            self.segmentation = [array("d", polygon) for polygon in self.segmentation]
+    image_id: Id
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    id: Optional[int] = None
+    area: Optional[float] = None
+    iscrowd: Optional[int] = None
+    segmentation: Raw = Raw(b"")
+    keypoints: Optional[list[Number]] = None
+
+
+class IndexedFile(Struct):
+    """An annotation file with the images' texts, and whatever is in the place of its objects."""
+
+    images: list[Raw]
+    categories: list[Category]
+    annotations: list[Raw] = []
+
+
+class DecodedAnnotation(Struct, gc=False):
+    """One object that was checked, its mask as the file has it."""
+
+    category_id: int
+    bbox: list[Number]
+    area: Optional[float] = None
+    iscrowd: Optional[int] = None
+    segmentation: Union[list[list[Number]], dict[str, Any], None] = None
+    keypoints: Optional[list[Number]] = None
+
+
+class ImageItem(Struct):
+    """One image and its objects."""
+
+    image: Image
+    annotations: list[DecodedAnnotation]
 
 
 class EvaluationFile(Struct):
@@ -112,7 +144,7 @@ class EvaluationFile(Struct):
 
     images: list[Image]
     categories: list[Category]
-    annotations: list[PackedAnnotation] = []
+    annotations: list[Annotation] = []
 
 
 class FrequencyFile(Struct, tag_field="format", tag="iif_d2.ClassFrequency"):

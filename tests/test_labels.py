@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iif_d2 import labels
+from iif_d2 import json_parts, labels
 from iif_d2.errors import DataError
 from iif_d2.frequency import count_class_frequency
 
@@ -64,7 +64,7 @@ def test_columns_count_as_records_do(tmp_path_factory, content, indent, part, cu
     text = json.dumps(content, indent=indent, ensure_ascii=False)
     path.write_text(text[: len(text) * 2 // 3] if cut and len(text) % 5 == 0 else text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(labels, "_PART", part)
+        patch.setattr(json_parts, "_PART", part)
         assert outcome(path) == record_by_record(path)
 
 
@@ -83,7 +83,7 @@ def test_a_list_that_is_there_twice_is_counted_as_json_means_it(tmp_path, twice_
 
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_usual_files_take_the_fast_way_in_many_parts(tmp_path, monkeypatch, end):
-    monkeypatch.setattr(labels, "_PART", 200)
+    monkeypatch.setattr(json_parts, "_PART", 200)
     pairs = [(i % 7, i * i % 5) for i in range(100)]
     content = {
         "annotations": [

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..checkpoint import load_trained_model
 from ..config import load_config
-from ..data import config_frequency, known_frequency
+from ..data import config_frequency, dataset_dicts, known_frequency
 from ..errors import ConfigError, DataError
 from ..evaluation import rle_masks
 from ..files import write_atomically
@@ -167,7 +167,7 @@ def _pictures(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, Optio
             yield f"frame {number}", frame, None
         return
     if args.dataset:
-        pictures = [(record["file_name"], record) for record in _records_of(args)]
+        pictures = [(record["file_name"], record) for record in _records_of(args)[: args.most]]
     else:
         files = [p for pattern in args.input for p in sorted(glob(os.path.expanduser(pattern)))]
         pictures = [(path, None) for path in files]
@@ -180,7 +180,7 @@ def _pictures(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, Optio
 def _records_of(args: argparse.Namespace) -> list[dict]:
     if args.dataset not in DatasetCatalog:
         raise ConfigError(f"--dataset {args.dataset!r} is not a registered data set")
-    records = DatasetCatalog.get(args.dataset)
+    records = dataset_dicts(args.dataset)
     if not args.image_ids:
         return records
     by_id = {str(record["image_id"]): record for record in records}

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..checkpoint import load_trained_model
 from ..config import load_config
-from ..data import LongTailDatasetMapper, config_frequency
+from ..data import LongTailDatasetMapper, config_frequency, dataset_dicts
 from ..errors import ConfigError
 from ..evaluation import dataset_ground_truth
 from ..evaluation.tables import class_groups, lvis_metrics
@@ -110,7 +110,7 @@ def _images(cfg: CfgNode, args: argparse.Namespace) -> tuple[str, list[dict[str,
     name = args.dataset or cfg.DATASETS.TRAIN[0]
     if name not in DatasetCatalog:
         raise ConfigError(f"data set {name!r} is not registered; check the name")
-    images = DatasetCatalog.get(name)
+    images = dataset_dicts(name)
     about = f"all {len(images)} images of {name}"
     most = args.images_per_class or (None if args.dataset else _PER_CLASS)
     if most is not None:
@@ -137,12 +137,14 @@ def class_slice(images: Sequence[dict[str, Any]], most: int) -> list[dict[str, A
     From the rarest class to the most frequent, images are added in the order of a checksum of
     their ids until the class is in `most` of them.
     """
-    order = sorted(
-        range(len(images)), key=lambda i: (zlib.crc32(str(images[i]["image_id"]).encode()), i)
-    )
+    # Once through: the images may be made when they are asked for.
+    checksums, labels = [], []
+    for image in images:
+        checksums.append(zlib.crc32(str(image["image_id"]).encode()))
+        labels.append({annotation["category_id"] for annotation in image["annotations"]})
     having: dict[int, list[int]] = {}
-    for i in order:
-        for label in {annotation["category_id"] for annotation in images[i]["annotations"]}:
+    for i in sorted(range(len(labels)), key=lambda i: (checksums[i], i)):
+        for label in labels[i]:
             having.setdefault(label, []).append(i)
     chosen: set[int] = set()
     for label in sorted(having, key=lambda label: (len(having[label]), label)):

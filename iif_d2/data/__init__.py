@@ -3,28 +3,35 @@
 import detectron2.data.datasets  # noqa: F401  registers LVIS and COCO
 
 from .builtin import datasets_root, register_builtin
+from .detection import dataset_dicts, detection_dicts
+from .dicts import DatasetDicts
 from .frequency_source import config_frequency, deferred_frequency, known_frequency
 from .instances import load_instances
 from .mapper import LongTailDatasetMapper
 from .mini_lvis import make_mini_lvis
 from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
-from .sampling import TrainingBatches
-from .sharing import dicts_kept, load_once, training_dicts
+from .sampling import TrainingBatches, repeat_factors
+from .sharing import dicts_kept, load_once, shared_dicts, training_dicts
 
 __all__ = [
+    "DatasetDicts",
     "LongTailDatasetMapper",
     "LongTailMetadata",
     "TrainingBatches",
     "attach_class_frequency",
     "config_frequency",
+    "dataset_dicts",
     "datasets_root",
     "deferred_frequency",
+    "detection_dicts",
     "dicts_kept",
     "known_frequency",
     "load_instances",
     "load_once",
     "make_mini_lvis",
     "register_long_tail_instances",
+    "repeat_factors",
+    "shared_dicts",
     "training_dicts",
 ]
 

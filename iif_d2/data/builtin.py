@@ -8,6 +8,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from .dicts import DatasetDicts
 from .instances import load_instances
 from .mini_lvis import SPLITS, make_mini_lvis
 from .registration import LongTailMetadata, attach_class_frequency
@@ -35,7 +36,8 @@ class MiniMetadata(LongTailMetadata):
             super().__setattr__(key, value)
 
 
-def _load_mini(name: str) -> list[dict[str, Any]]:
+def load_mini(name: str) -> DatasetDicts:
+    """The dataset dicts of an embedded split."""
     metadata = MetadataCatalog.get(name)
     return load_instances(metadata.json_file, metadata.image_root)
 
@@ -45,7 +47,7 @@ def register_builtin() -> None:
     for split in SPLITS:
         name = f"mini_lvis_{split}"
         if name not in DatasetCatalog:
-            DatasetCatalog.register(name, functools.partial(_load_mini, name))
+            DatasetCatalog.register(name, functools.partial(load_mini, name))
             MetadataCatalog[name] = MiniMetadata(name=name, evaluator_type="lvis")
     for name in DatasetCatalog.list():
         if name.startswith(("lvis_", "coco_")):

@@ -4,117 +4,120 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, Optional
 
+import numpy as np
 from detectron2.structures import BoxMode
 
-from ..annotations import check_references, decode_json, paused_gc
+from ..annotation_index import AnnotationIndex, Doubtful, drawn_polygons, read_index
 from ..errors import DataError
-from ..masks import check_geometry
-from ..schema import Annotation, AnnotationFile, Image, Rle
+from ..schema import DecodedAnnotation, Image
+from .dicts import DatasetDicts, Labels
 
 logger = logging.getLogger(__name__)
 
 
-@paused_gc()
-def load_instances(json_file: str, image_root: str) -> list[dict[str, Any]]:
+def load_instances(json_file: str, image_root: str) -> DatasetDicts:
     """The dataset dicts of an LVIS or COCO json, as Detectron2's own loaders give them.
 
     Category ids become contiguous in the order of their ids. An LVIS image lies under `image_root`
     at the last two parts of its `coco_url`, a COCO image at its `file_name`. Objects that nothing
     can be learned from (an empty box, a polygon of fewer than three points) are reported together;
-    training leaves them out, as Detectron2 does.
+    training leaves them out, as Detectron2 does. Crowds keep `iscrowd` in an LVIS json too.
+
+    The file is checked now and its text kept; it may change or go away afterwards. A dict is made
+    each time it is asked for, equal and new, so changing one changes no other: code that changes
+    them takes `list(load_instances(...))`, at the price of Detectron2's loaders. See `DatasetDicts`.
 
     Raises:
         DataError: the file cannot be used; the message says which field, and what to do.
     """
-    content = decode_json(json_file, AnnotationFile, "an LVIS or COCO annotation file")
-    check_references(json_file, content)
-    check_geometry(json_file, content)
-    _check_annotation_ids(json_file, content.annotations)
-    contiguous = {
-        category_id: index
-        for index, category_id in enumerate(sorted(c.id for c in content.categories))
-    }
-    federated = any(image.neg_category_ids is not None for image in content.images)
-    records = {}
-    for index, image in enumerate(content.images):
-        record = records[image.id] = {
-            "file_name": image_path(json_file, index, image, image_root, federated),
-            "height": image.height,
-            "width": image.width,
-            "image_id": image.id,
-            "annotations": [],
-        }
-        if federated:
-            record["neg_category_ids"] = image.neg_category_ids or []
+    index = read_index(json_file)
+    source = InstanceDicts(index, json_file, image_root)
+    if not index.located.all():
+        lost = np.flatnonzero(~index.located)
+        source[lost[np.argmin(index.positions[lost])]]  # raises
+    if index.repeated_id is not None:
+        place, id = index.repeated_id
+        raise DataError(
+            f"{json_file}: annotations[{place}].id {id} is there twice; ids must be unique"
+        )
+    total = len(index.classes)
+    _report(json_file, index.odd_boxes, total, "a 'bbox' that is empty or lies outside the image")
+    what = "no polygon of three points or more in 'segmentation'"
+    _report(json_file, index.odd_polygons, total, what)
+    logger.info("%s: %d images, %d instances", json_file, len(index), total)
+    return DatasetDicts([source])
+
+
+class InstanceDicts:
+    """The dicts of an index, made when asked for."""
+
+    def __init__(self, index: AnnotationIndex, json_file: str, image_root: str) -> None:
+        self._index, self._json_file, self._root = index, json_file, image_root
+        self._federated = bool(index.negatives.any())
+        self.category_ids = sorted(category.id for category in index.categories)
+        self._contiguous = {id: place for place, id in enumerate(self.category_ids)}
+        used = ~index.unusable
+        first = np.concatenate([[0], np.cumsum(used)])[index.first]
+        self.labels = Labels(index.sizes, first, index.classes[used], index.crowds[used])
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self._index.item(index)
+        image = item.image
+        record = {"file_name": self._path(index, image)}
+        record |= {"height": image.height, "width": image.width}
+        if self._federated:
             record["not_exhaustive_category_ids"] = image.not_exhaustive_category_ids or []
-    doubtful = _Doubtful(json_file)
-    for index, annotation in enumerate(content.annotations):
-        record = records[annotation.image_id]
-        x, y, width, height = annotation.bbox
-        if not (width > 0 and height > 0 and x < record["width"] and y < record["height"]
-                and x + width > 0 and y + height > 0):  # fmt: skip
-            doubtful.boxes.append(index)
-        instance = _instance(annotation, contiguous)
-        if instance is None:
-            doubtful.polygons.append(index)
-        else:
-            record["annotations"].append(instance)
-    doubtful.report(content.annotations)
-    logger.info("%s: %d images, %d instances", json_file, len(records), len(content.annotations))
-    return [records[image_id] for image_id in sorted(records, key=_numbers_first)]
+            record["neg_category_ids"] = image.neg_category_ids or []
+        record["image_id"] = image.id
+        make = self._lvis_instance if self._federated else self._coco_instance
+        instances = map(make, item.annotations)
+        record["annotations"] = [instance for instance in instances if instance is not None]
+        return record
+
+    def _path(self, index: int, image: Image) -> str:
+        place = int(self._index.positions[index])
+        return image_path(self._json_file, place, image, self._root, self._federated)
+
+    # Each with its keys in the order of Detectron2's loader.
+
+    def _lvis_instance(self, annotation: DecodedAnnotation) -> Optional[dict[str, Any]]:
+        instance = {
+            "bbox": annotation.bbox,
+            "bbox_mode": BoxMode.XYWH_ABS,
+            "category_id": self._contiguous[annotation.category_id],
+        }
+        if annotation.iscrowd is not None:
+            instance["iscrowd"] = annotation.iscrowd
+        return _with_mask(instance, annotation)
+
+    def _coco_instance(self, annotation: DecodedAnnotation) -> Optional[dict[str, Any]]:
+        instance = {} if annotation.iscrowd is None else {"iscrowd": annotation.iscrowd}
+        instance["bbox"] = annotation.bbox
+        if annotation.keypoints is not None:
+            instance["keypoints"] = centred(annotation.keypoints)
+        instance["category_id"] = self._contiguous[annotation.category_id]
+        if _with_mask(instance, annotation) is None:
+            return None
+        instance["bbox_mode"] = BoxMode.XYWH_ABS
+        return instance
 
 
-class _Doubtful:
-    """Objects to be named in one warning, not in one each."""
-
-    def __init__(self, json_file: str) -> None:
-        self.json_file = json_file
-        self.boxes: list[int] = []
-        self.polygons: list[int] = []
-
-    def report(self, annotations: list[Annotation]) -> None:
-        for indices, what in (
-            (self.boxes, "a 'bbox' that is empty or lies outside the image"),
-            (self.polygons, "no polygon of three points or more in 'segmentation'"),
-        ):
-            if indices:
-                first = annotations[indices[0]]
-                logger.warning(
-                    "%s: %d of %d annotations have %s; training leaves them out. First: "
-                    "annotations[%d] (id %s, image_id %s, bbox %s). Mend or remove them.",
-                    self.json_file, len(indices), len(annotations), what,
-                    indices[0], first.id, first.image_id, list(first.bbox),
-                )  # fmt: skip
-
-
-def _instance(annotation: Annotation, contiguous: dict[int, int]) -> dict[str, Any] | None:
-    instance = {
-        "bbox": list(annotation.bbox),
-        "bbox_mode": BoxMode.XYWH_ABS,
-        "category_id": contiguous[annotation.category_id],
-    }
-    if annotation.iscrowd is not None:
-        instance["iscrowd"] = annotation.iscrowd
-    segmentation = annotation.segmentation
-    if isinstance(segmentation, Rle):
-        instance["segmentation"] = compressed_rle(segmentation)
-    elif segmentation:
-        polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
+def _with_mask(instance: dict[str, Any], annotation: DecodedAnnotation) -> Optional[dict]:
+    """None if nothing can be learned from the mask."""
+    mask = annotation.segmentation
+    if isinstance(mask, dict):
+        instance["segmentation"] = compressed_rle(mask)
+    elif mask:
+        polygons = drawn_polygons(mask)
         if not polygons:
             return None
         instance["segmentation"] = polygons
     return instance
-
-
-def compressed_rle(rle: Rle) -> dict[str, Any]:
-    """A mask as pycocotools takes it, whichever way its runs are written."""
-    if isinstance(rle.counts, list):
-        from pycocotools import mask
-
-        return mask.frPyObjects({"size": list(rle.size), "counts": rle.counts}, *rle.size)
-    return {"size": list(rle.size), "counts": rle.counts}
 
 
 def image_path(json_file: str, index: int, image: Image, root: str, federated: bool) -> str:
@@ -133,16 +136,26 @@ def image_path(json_file: str, index: int, image: Image, root: str, federated: b
     return os.path.join(root, relative)
 
 
-def _check_annotation_ids(json_file: str, annotations: list[Annotation]) -> None:
-    seen = set()
-    for index, annotation in enumerate(annotations):
-        if annotation.id is not None and annotation.id in seen:
-            raise DataError(
-                f"{json_file}: annotations[{index}].id {annotation.id} is there twice; "
-                f"ids must be unique"
-            )
-        seen.add(annotation.id)
+def centred(keypoints: list) -> list:
+    """x, y and visibility of each; COCO counts pixels from 0, Detectron2 is at their centres."""
+    return [v if place % 3 == 2 else v + 0.5 for place, v in enumerate(keypoints)]
 
 
-def _numbers_first(image_id: int | str) -> tuple:
-    return isinstance(image_id, str), image_id
+def compressed_rle(rle: dict[str, Any]) -> dict[str, Any]:
+    """A mask as pycocotools takes it, whichever way its runs are written."""
+    if isinstance(rle["counts"], list):
+        from pycocotools import mask
+
+        return mask.frPyObjects(rle, *rle["size"])
+    return rle
+
+
+def _report(json_file: str, doubtful: Optional[Doubtful], total: int, what: str) -> None:
+    if doubtful is not None:
+        first = doubtful.first
+        logger.warning(
+            "%s: %d of %d annotations have %s; training leaves them out. First: "
+            "annotations[%d] (id %s, image_id %s, bbox %s). Mend or remove them.",
+            json_file, doubtful.count, total, what,
+            doubtful.index, first.id, first.image_id, list(first.bbox),
+        )  # fmt: skip

@@ -13,13 +13,14 @@ from typing import Any, Callable, Iterator, Sequence
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList
 from detectron2.data.build import _train_loader_from_config, trivial_batch_collator
+from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError
-from .sharing import SharedDicts, training_dicts
+from .dicts import DatasetDicts
+from .sharing import training_dicts
 
 Sample = tuple[int, int, int]  # iteration, place in this rank's batch, index of the image
 
@@ -55,22 +56,23 @@ class TrainingBatches:
         self.start = 0
         self.images: list[str] = []
         dicts = training_dicts(cfg)
-        if not isinstance(dicts, (list, SharedDicts)):
+        if not isinstance(dicts, (list, DatasetDicts)):
             raise ConfigError("DATASETS.TRAIN names a data set that gives no list of dicts")
-        self._set_sampler(dicts)
-        self._wide = np.array([d["width"] > d["height"] for d in dicts])
-        self._dicts = DatasetFromList(dicts, copy=False) if isinstance(dicts, list) else dicts
+        self._dicts = DatasetDicts.of(dicts) if isinstance(dicts, list) else dicts
+        self._wide = self._dicts.wide()
+        self._set_sampler()
 
     def reseed(self, seed: int) -> None:
         """Go on in the order of this seed, a checkpoint's."""
         if seed != self.seed:
             self.seed = seed
-            self._set_sampler(self._dicts)
+            self._set_sampler()
 
-    def _set_sampler(self, dicts: Sequence[dict]) -> None:
+    def _set_sampler(self) -> None:
+        labels = self._dicts.labels()
         # Detectron2's samplers that are given no seed draw one from numpy.
         with seeded(self.seed):
-            made = _train_loader_from_config(self._cfg, mapper=self._mapper, dataset=dicts)
+            made = _train_loader_from_config(self._cfg, mapper=self._mapper, dataset=labels)
         self.sampler = made["sampler"]
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
@@ -124,6 +126,16 @@ class _Samples(Dataset):
         iteration, place, index = sample
         with seeded(self._seed, iteration, self._rank, place):
             return self._mapper(self._dicts[index])
+
+
+def repeat_factors(
+    dataset_dicts: Sequence[dict], repeat_thresh: float, sqrt: bool = True
+) -> torch.Tensor:
+    """Detectron2's `repeat_factors_from_category_frequency`, without making the dicts whole."""
+    labels = dataset_dicts.labels() if isinstance(dataset_dicts, DatasetDicts) else dataset_dicts
+    return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        labels, repeat_thresh, sqrt
+    )
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
+import mmap
 import os
 import pickle
 import shutil
@@ -12,38 +14,24 @@ import tempfile
 from typing import Any, Callable, Iterator, Optional, Union
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
-from detectron2.data import get_detection_dataset_dicts
 from detectron2.utils import comm
 from torch.utils.data import Dataset
 
 from ..errors import DataError
+from .detection import detection_dicts
+from .dicts import DatasetDicts
 
 logger = logging.getLogger(__name__)
 
-_kept: Optional[dict[tuple, Any]] = None
-
-
-class SharedDicts(Dataset):
-    """A list of dicts in memory that processes share; each item is made anew when asked for."""
-
-    def __init__(self, content: np.ndarray, ends: np.ndarray) -> None:
-        """uint8 of all pickles, and int64 (N,) where each ends."""
-        self._content, self._ends = content, ends
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        start = self._ends[index - 1] if index else 0
-        return pickle.loads(memoryview(self._content[start : self._ends[index]]))
+_ALIGNMENT = 64  # bytes, as numpy and torch like it
+_kept: Optional[dict[Any, Any]] = None
 
 
 @contextlib.contextmanager
 def dicts_kept() -> Iterator[None]:
-    """Inside, the same `training_dicts` are loaded once."""
+    """Inside, the same `training_dicts` and `shared_dicts` are loaded once."""
     global _kept
     before, _kept = _kept, {}
     try:
@@ -52,16 +40,23 @@ def dicts_kept() -> Iterator[None]:
         _kept = before
 
 
-def training_dicts(cfg: CfgNode) -> Union[list[dict], SharedDicts, Dataset]:
+def training_dicts(cfg: CfgNode) -> Union[list[dict], DatasetDicts, Dataset]:
     """What Detectron2's train loader makes of DATASETS.TRAIN. All processes have to call it."""
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
-    key = (tuple(cfg.DATASETS.TRAIN), cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, keypoints)
+    return shared_dicts(
+        tuple(cfg.DATASETS.TRAIN), cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, keypoints
+    )
+
+
+def shared_dicts(
+    names: Union[str, tuple[str, ...]], *args: Any, **kwargs: Any
+) -> Union[list[dict], DatasetDicts, Dataset]:
+    """`detection_dicts`, by `load_once`. All processes have to call it."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    key = names, args, tuple(sorted(kwargs.items()))
     if _kept is not None and key in _kept:
         return _kept[key]
-    names, filter_empty, min_keypoints = key
-    dicts = load_once(
-        lambda: get_detection_dataset_dicts(names, filter_empty, min_keypoints=min_keypoints)
-    )
+    dicts = load_once(lambda: detection_dicts(names, *args, **kwargs))
     if _kept is not None:
         _kept[key] = dicts
     return dicts
@@ -89,7 +84,9 @@ def load_once(load: Callable[[], Any]) -> Any:
     if leads:
         try:
             dicts = load()
-            path = _write(dicts) if isinstance(dicts, list) else None
+            if isinstance(dicts, list):
+                dicts = DatasetDicts.of(dicts)
+            path = write(dicts) if isinstance(dicts, DatasetDicts) else None
         except Exception as failed:  # the others wait for word of it
             error = failed
     try:
@@ -99,7 +96,7 @@ def load_once(load: Callable[[], Any]) -> Any:
         shared_path, elsewhere = said[leader]
         if elsewhere is not None:
             raise DataError(elsewhere)
-        shared = None if shared_path is None else _mapped(shared_path)
+        shared = None if shared_path is None else mapped(shared_path)
         comm.synchronize()  # all have it open
     finally:
         if path is not None:
@@ -111,21 +108,31 @@ def load_once(load: Callable[[], Any]) -> Any:
     return load() if dicts is None else dicts
 
 
-def _write(dicts: list[dict]) -> Optional[str]:
-    """A file of pickles, their ends, and how many; None where there is no room."""
-    pickles = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in dicts]
-    ends = np.cumsum([len(text) for text in pickles], dtype=np.int64)
-    size = int(ends[-1]) if len(ends) else 0
+def write(shared: Any) -> Optional[str]:
+    """A new file with an object, its arrays to be mapped; None where there is no room."""
+    arrays: list[np.ndarray] = []
+    text = io.BytesIO()
+    _Pickler(text, arrays).dump(shared)
+    # First what tells where the rest is.
+    places, end = [], _aligned(text.tell() + 16)
+    for array in arrays:
+        places.append((end, array.dtype.str, array.shape))
+        end = _aligned(end + array.nbytes)
+    head = pickle.dumps(places)
     for folder in ("/dev/shm", tempfile.gettempdir()):
         path = None
         try:
-            if shutil.disk_usage(folder).free < 2 * size + (64 << 20):
+            if shutil.disk_usage(folder).free < 2 * end + (64 << 20):
                 continue
             descriptor, path = tempfile.mkstemp(prefix="iif_d2-", dir=folder)
             with open(descriptor, "wb") as file:
-                # Numbers first: they lie at multiples of their size.
-                file.write(np.int64(len(ends)).tobytes() + ends.tobytes())
-                file.writelines(pickles)
+                file.write(np.array([text.tell(), end], dtype=np.int64).tobytes())
+                file.write(text.getbuffer())
+                for (start, *_), array in zip(places, arrays):
+                    file.seek(start)
+                    file.write(array.data)
+                file.seek(end)
+                file.write(head)
             return path
         except OSError as error:
             logger.info("%s cannot hold the data to be shared: %s", folder, error)
@@ -134,11 +141,50 @@ def _write(dicts: list[dict]) -> Optional[str]:
     return None
 
 
-def _mapped(path: str) -> Optional[SharedDicts]:
+def mapped(path: str) -> Any:
+    """The object of a file that `write` made; None if it cannot be opened."""
     try:
-        content = np.memmap(path, dtype=np.uint8, mode="r")
+        with open(path, "rb") as file:
+            # A page that is written to becomes this process's own; nobody writes.
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError:
         return None
-    count = int(content[:8].view(np.int64)[0])
-    start = 8 + 8 * count
-    return SharedDicts(content[start:], content[8:start].view(np.int64))
+    size, end = np.frombuffer(content, dtype=np.int64, count=2).tolist()
+    arrays = [
+        np.frombuffer(content, dtype, int(np.prod(shape)), start).reshape(shape)
+        for start, dtype, shape in pickle.loads(content[end:])
+    ]
+    return _Unpickler(io.BytesIO(content[16 : 16 + size]), arrays).load()
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves arrays and tensors out, into a list."""
+
+    def __init__(self, file: io.BytesIO, arrays: list[np.ndarray]) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._arrays = arrays
+
+    def persistent_id(self, value: Any) -> Optional[tuple[str, int]]:
+        if not isinstance(value, (np.ndarray, torch.Tensor)):
+            return None
+        array = np.ascontiguousarray(value if isinstance(value, np.ndarray) else value.numpy())
+        if array.dtype.hasobject:
+            return None
+        self._arrays.append(array)
+        kind = "array" if isinstance(value, np.ndarray) else "tensor"
+        return kind, len(self._arrays) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, arrays: list[np.ndarray]) -> None:
+        super().__init__(file)
+        self._arrays = arrays
+
+    def persistent_load(self, key: tuple[str, int]) -> Union[np.ndarray, torch.Tensor]:
+        kind, place = key
+        array = self._arrays[place]
+        return array if kind == "array" else torch.from_numpy(array)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT

@@ -6,20 +6,22 @@ import contextlib
 import functools
 import logging
 import os
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 from detectron2.config import LazyConfig, instantiate
+from detectron2.data import get_detection_dataset_dicts
 from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from ..checkpoint import LongTailCheckpointer, load_trained_weights, settle_frequencies
 from ..config import config_path
-from ..data import attach_class_frequency
+from ..data import attach_class_frequency, dicts_kept, shared_dicts
 from ..errors import ConfigError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
@@ -78,11 +80,12 @@ def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
     """Evaluate on `dataloader.test`; writes train.output_dir/inference/results.json."""
     name = cfg.dataloader.test.dataset.names
     check_datasets([name], _num_classes(cfg))
+    loader = _instantiate_loader(cfg.dataloader.test)  # first: the evaluator shares its annotations
     evaluator = instantiate(cfg.dataloader.evaluator)
     ours = isinstance(evaluator, LongTailEvaluator)
     share_statistics(model)
     with rle_masks(model) if ours else contextlib.nullcontext():
-        results = inference_on_dataset(model, instantiate(cfg.dataloader.test), evaluator)
+        results = inference_on_dataset(model, loader, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
         path = os.path.join(cfg.train.output_dir, "inference", "results.json")
@@ -108,7 +111,7 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     del cfg.optimizer.params.model  # a config holds no weights
-    loader = instantiate(cfg.dataloader.train)
+    loader = _instantiate_loader(cfg.dataloader.train)
     on_cpu = cfg.train.device == "cpu"
     model = create_ddp_model(model, **cfg.train.ddp, **({"device_ids": None} if on_cpu else {}))
     trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
@@ -135,6 +138,20 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     settle_frequencies(model, training=True, checkpoint=weights)
     first = trainer.iter + 1 if resuming else 0
     return functools.partial(trainer.train, first, cfg.train.max_iter)
+
+
+def _instantiate_loader(cfg: DictConfig) -> Any:
+    """A loader whose data are loaded once a machine, also where its sampler names them again."""
+    target = OmegaConf.select(cfg, "dataset._target_")
+    named = locate(target) if isinstance(target, str) else target
+    if named is not get_detection_dataset_dicts:
+        return instantiate(cfg)
+    cfg.dataset._target_ = shared_dicts
+    try:
+        with dicts_kept():
+            return instantiate(cfg)
+    finally:
+        cfg.dataset._target_ = target
 
 
 def _num_classes(cfg: DictConfig) -> int | None:

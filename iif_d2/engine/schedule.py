@@ -6,10 +6,9 @@ import logging
 import math
 
 from detectron2.config import CfgNode
-from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.engine import DefaultTrainer
 
-from ..data import training_dicts
+from ..data import repeat_factors, training_dicts
 from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -61,7 +60,4 @@ def _epoch_images(cfg: CfgNode) -> float:
     dicts = training_dicts(cfg)
     if loader.SAMPLER_TRAIN != "RepeatFactorTrainingSampler":
         return len(dicts)
-    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-        dicts, loader.REPEAT_THRESHOLD
-    )
-    return factors.double().sum().item()
+    return repeat_factors(dicts, loader.REPEAT_THRESHOLD).double().sum().item()

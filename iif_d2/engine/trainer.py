@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from functools import partial
 from typing import Any, Optional, Sequence
 
 import torch
@@ -13,7 +12,6 @@ from detectron2.data import (
     DatasetCatalog,
     MetadataCatalog,
     build_detection_test_loader,
-    get_detection_dataset_dicts,
 )
 from detectron2.engine import (
     AMPTrainer,
@@ -40,7 +38,7 @@ from ..data import (
     config_frequency,
     dicts_kept,
     known_frequency,
-    load_once,
+    shared_dicts,
 )
 from ..errors import ConfigError, DivergedError, UnknownNameError, built_from_config
 from ..evaluation import LongTailEvaluator, rle_masks
@@ -224,7 +222,7 @@ class LongTailTrainer(DefaultTrainer):
         _check_proposals(cfg)
         with built_from_config(f"the data of {dataset_name}"):
             # Detectron2's arguments of a config, with data that ranks share.
-            dicts = load_once(partial(get_detection_dataset_dicts, dataset_name, False))
+            dicts = shared_dicts(dataset_name, filter_empty=False)
             return build_detection_test_loader(
                 dicts,
                 mapper=LongTailDatasetMapper(cfg, False),

@@ -7,10 +7,9 @@ from typing import Optional, Union
 
 import numpy as np
 
-from ..annotations import check_references, decode_json
+from ..annotation_index import read_index
 from ..errors import DataError
-from ..masks import check_geometry
-from ..schema import EvaluationFile, Id, PackedAnnotation
+from ..schema import DecodedAnnotation, Id, ImageItem
 
 _MOST_CLASSES = 100_000  # 3 GB of precisions: 10 IoUs, 101 recalls, 4 areas
 
@@ -35,41 +34,30 @@ class GroundTruth:
         self, path: Union[str, os.PathLike], contiguous_id: Optional[dict[int, int]] = None
     ) -> None:
         self.path = os.fspath(path)
-        content = decode_json(self.path, EvaluationFile, "an LVIS or COCO annotation file")
-        if not content.images:
-            raise DataError(f"{self.path}: 'images' is empty; there is nothing to evaluate on")
-        check_references(self.path, content)
-        if len(content.categories) > _MOST_CLASSES:
+        self._index = index = read_index(self.path, annotated=False)
+        if len(index.categories) > _MOST_CLASSES:
             raise DataError(
-                f"{self.path} has {len(content.categories):,} categories; the precisions of more "
+                f"{self.path} has {len(index.categories):,} categories; the precisions of more "
                 f"than {_MOST_CLASSES:,} do not fit into memory, remove those without annotations"
             )
-        check_geometry(self.path, content)
-
-        self._class_of = contiguous_id or {
-            id: index for index, id in enumerate(sorted(c.id for c in content.categories))
-        }
-        self.categories = self._in_class_order(content.categories)
-        # Names sort after numbers: a file may have both, and Python does not compare them.
-        self._images = sorted(
-            content.images, key=lambda image: (isinstance(image.id, str), image.id)
-        )
-        self._index_of = {image.id: index for index, image in enumerate(self._images)}
+        category_ids = sorted(category.id for category in index.categories)
+        self._class_of = contiguous_id or {id: place for place, id in enumerate(category_ids)}
+        self.categories = self._in_class_order(index.categories)
+        self._places = {image_id: place for place, image_id in enumerate(index.image_ids)}
         self.federated = self._is_federated()
-        self._of_image: list[list[PackedAnnotation]] = [[] for _ in self._images]
-        for annotation in content.annotations:
-            # lvis-api does not see annotations without area; pycocotools does.
-            if _area(annotation) > 0 or not self.federated:
-                self._of_image[self._index_of[annotation.image_id]].append(annotation)
-        self.has_annotations = bool(content.annotations)
-        self.has_masks = any(annotation.segmentation for annotation in content.annotations)
+        # lvis-api does not see annotations without area; pycocotools does.
+        self._seen = ~index.without_area if self.federated else np.ones_like(index.without_area)
+        self._classes_of = np.array([self._class_of[id] for id in category_ids])[index.classes]
+        self.has_annotations = len(index.classes) > 0
+        self.has_masks = index.masks
+        self._last: tuple[int, Optional[ImageItem]] = (-1, None)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._index)
 
     def image_id(self, index: int) -> Id:
         """The json's id of the image at this place."""
-        return self._images[index].id
+        return self._index.image_ids[index]
 
     def index(self, image_id: Id) -> int:
         """The place of the image with this id.
@@ -78,7 +66,7 @@ class GroundTruth:
             DataError: the json does not have it.
         """
         try:
-            return self._index_of[image_id]
+            return self._places[image_id]
         except KeyError:
             raise DataError(
                 f"{self.path} has no image with id {image_id!r}, but there are predictions for it; "
@@ -87,7 +75,8 @@ class GroundTruth:
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return self._images[index].height, self._images[index].width
+        height, width = self._index.sizes[index].tolist()
+        return height, width
 
     def looked_for(self, index: int, classes: np.ndarray) -> np.ndarray:
         """Which of these classes count in the image: bool (N,) for int (N,).
@@ -98,23 +87,21 @@ class GroundTruth:
         if not self.federated:
             return np.ones(len(classes), dtype=bool)
         known = np.zeros(len(self.categories), dtype=bool)
-        known[self._classes(self._images[index].neg_category_ids)] = True
-        known[[self._class_of[a.category_id] for a in self._of_image[index]]] = True
+        known[self._classes(self._item(index).image.neg_category_ids)] = True
+        own = self._own(index)
+        known[self._classes_of[own][self._seen[own]]] = True
         return known[classes]
 
     def count(self, indices) -> np.ndarray:
         """int64 (C,): the objects of each class in these images that a detector should find."""
-        classes = [
-            self._class_of[annotation.category_id]
-            for index in indices
-            for annotation in self._of_image[index]
-            if not annotation.iscrowd
-        ]
-        return np.bincount(np.asarray(classes, dtype=np.int64), minlength=len(self.categories))
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[list(indices)] = True
+        found = chosen[self._index.images_of()] & self._seen & ~self._index.crowds
+        return np.bincount(self._classes_of[found], minlength=len(self.categories))
 
     def image_record(self, index: int) -> dict:
         """The image as hotcoco takes it; its ids, of images and of classes, start at 1 here."""
-        image = self._images[index]
+        image = self._item(index).image
         record = {"id": index + 1, "height": image.height, "width": image.width}
         if self.federated:
             record["neg_category_ids"] = [
@@ -132,7 +119,8 @@ class GroundTruth:
             DataError: masks are asked for and an object has none.
         """
         records = []
-        for number, annotation in enumerate(self._of_image[index], start=1):
+        seen = zip(self._item(index).annotations, self._seen[self._own(index)].tolist())
+        for number, annotation in enumerate((a for a, counts in seen if counts), start=1):
             record = {
                 "id": number,
                 "image_id": index + 1,
@@ -142,7 +130,7 @@ class GroundTruth:
                 "iscrowd": annotation.iscrowd or 0,
             }
             if masks:
-                record["segmentation"] = self._segmentation(annotation)
+                record["segmentation"] = self._segmentation(index, annotation)
             records.append(record)
         return records
 
@@ -160,33 +148,43 @@ class GroundTruth:
         return sorted(categories, key=lambda category: self._class_of[category.id])
 
     def _is_federated(self) -> bool:
-        without = [image.id for image in self._images if image.neg_category_ids is None]
-        if without and len(without) < len(self._images):
+        without = np.flatnonzero(~self._index.negatives)
+        if 0 < len(without) < len(self):
             raise DataError(
-                f"{self.path}: image {without[0]!r} and {len(without) - 1} more have no "
-                f"neg_category_ids, the others do; give them, or remove them from all images if "
-                f"every class was annotated everywhere"
+                f"{self.path}: image {self.image_id(without[0])!r} and {len(without) - 1} more "
+                f"have no neg_category_ids, the others do; give them, or remove them from all "
+                f"images if every class was annotated everywhere"
             )
-        return not without
+        return not len(without)
+
+    def _item(self, index: int) -> ImageItem:
+        """The image's text decoded; it is asked for several times in a row."""
+        if self._last[0] != index:
+            self._last = index, self._index.item(index)
+        return self._last[1]
+
+    def _own(self, index: int) -> slice:
+        """The places of the image's annotations among all."""
+        return slice(self._index.first[index], self._index.first[index + 1])
 
     def _classes(self, category_ids) -> list[int]:
         """Class numbers of the ids the file has categories for; no detection can have another."""
         return [self._class_of[id] for id in category_ids if id in self._class_of]
 
-    def _segmentation(self, annotation: PackedAnnotation) -> Union[list, dict]:
+    def _segmentation(self, index: int, annotation: DecodedAnnotation) -> Union[list, dict]:
         segmentation = annotation.segmentation
         if not segmentation:
             raise DataError(
-                f"{self.path}: the annotation of image {annotation.image_id!r} at "
-                f"{list(annotation.bbox)} has no segmentation; add it, or evaluate boxes only with "
+                f"{self.path}: the annotation of image {self.image_id(index)!r} at "
+                f"{annotation.bbox} has no segmentation; add it, or evaluate boxes only with "
                 f"tasks=('bbox',)"
             )
         if isinstance(segmentation, list):
-            return [polygon.tolist() for polygon in segmentation]
-        return {"size": list(segmentation.size), "counts": segmentation.counts}
+            return segmentation
+        return {"size": segmentation["size"], "counts": segmentation["counts"]}
 
 
-def _area(annotation: PackedAnnotation) -> float:
+def _area(annotation: DecodedAnnotation) -> float:
     """In pixels; that of the box where the file does not say."""
     if annotation.area is not None:
         return annotation.area

@@ -4,9 +4,13 @@ import json
 import logging
 
 import pytest
+from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import load_coco_json, load_lvis_json
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools import mask as mask_util
 
+from iif_d2 import annotation_index, json_parts
 from iif_d2.data import load_instances
 from iif_d2.errors import DataError
 
@@ -116,3 +120,145 @@ def test_broken_fields_are_named(tmp_path, change, message):
     path, root = make_dataset(tmp_path)
     with pytest.raises(DataError, match=message):
         load_instances(edit(path, change), str(root))
+
+
+NUMBERS = st.one_of(
+    st.integers(0, 60), st.floats(0, 60).map(lambda v: round(v, 2)), st.sampled_from([-3.5, 1e-6, 0])
+)
+BOXES = st.lists(NUMBERS, min_size=4, max_size=4)
+POLYGONS = st.lists(NUMBERS, min_size=6, max_size=12)
+SOUND = st.lists(POLYGONS.filter(lambda p: len(p) % 2 == 0), min_size=1, max_size=3)
+RLES = st.sampled_from(
+    [
+        {"size": [64, 64], "counts": [0, 1, 4095]},
+        {"counts": "PP4", "size": [64, 64]},  # 4096 pixels of background
+    ]
+)
+NOTES = st.sampled_from(['"}, {"', [{"a": [{}]}, {"b": 1}], None, "]}", 3])
+
+
+@st.composite
+def files(draw, lvis: bool) -> dict:
+    """LVIS or COCO files in any order, some with what only some files have."""
+    ids = st.integers(1, 2**40)
+    image_ids = draw(st.lists(ids, min_size=1, max_size=5, unique=True))
+    count = draw(st.integers(1, 4))
+    category_ids = range(1, count + 1) if lvis else draw(
+        st.lists(st.integers(1, 99), min_size=count, max_size=count, unique=True)
+    )  # fmt: skip
+    images = [{"note": draw(NOTES), "id": i, "height": 64, "width": 64} for i in image_ids]
+    for image in images:
+        if lvis:
+            image["coco_url"] = f"http://x/train2017/{image['id']}.jpg"
+            if draw(st.booleans()) or image is images[0]:
+                image["neg_category_ids"] = [1]
+            if draw(st.booleans()):
+                image["not_exhaustive_category_ids"] = [count]
+        else:
+            image["file_name"] = f"{image['id']}.jpg"
+    annotations = []
+    for id in draw(st.lists(ids, max_size=8, unique=True)):
+        annotation = {"id": id, "image_id": draw(st.sampled_from(image_ids)),
+                      "category_id": draw(st.sampled_from(category_ids)), "bbox": draw(BOXES)}  # fmt: skip
+        if lvis:
+            annotation["segmentation"] = draw(SOUND)
+        else:
+            kinds = st.one_of(SOUND, st.lists(POLYGONS, max_size=2), RLES, st.just([]))
+            optional = {"segmentation": kinds, "iscrowd": st.integers(0, 1), "area": st.just(7.5),
+                        "keypoints": st.lists(st.integers(0, 5), min_size=6, max_size=6)}  # fmt: skip
+            for key, value in optional.items():
+                if draw(st.booleans()):
+                    annotation[key] = draw(value)
+        if draw(st.integers(0, 5)) == 0:
+            annotation["note"] = draw(NOTES)
+        annotations.append(annotation)
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i, "name": f"c{i}"} for i in draw(st.permutations(category_ids))],
+    }
+    return {key: content[key] for key in draw(st.permutations(list(content)))}
+
+
+def typed(value) -> object:
+    """With the types and the order of keys, which == does not compare."""
+    if isinstance(value, dict):
+        return [(key, typed(part)) for key, part in value.items()]
+    if isinstance(value, list):
+        return [typed(part) for part in value]
+    return type(value), value
+
+
+@pytest.mark.parametrize("lvis", [True, False])
+@settings(max_examples=120, deadline=None)
+@given(
+    data=st.data(),
+    indent=st.sampled_from([None, 1]),
+    part=st.sampled_from([64, 500, 1 << 20]),
+    slowly=st.booleans(),
+)
+def test_any_json_gives_detectron2s_dicts(tmp_path_factory, lvis, data, indent, part, slowly):
+    path = str(tmp_path_factory.mktemp("instances") / "file.json")
+    with open(path, "w") as file:
+        json.dump(data.draw(files(lvis)), file, indent=indent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_parts, "_PART", part)
+        if slowly:
+            patch.setattr(annotation_index, "_quickly", lambda *_: None)
+        ours = load_instances(path, "/images/")
+    if lvis:
+        theirs = load_lvis_json(path, "/images/")
+    else:
+        theirs = load_coco_json(path, "/images/", "instances_of_coco")
+        MetadataCatalog.pop("instances_of_coco")
+    assert ours == theirs
+    if not slowly:  # which rewrites the text
+        assert typed(list(ours)) == typed(theirs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), lvis=st.booleans())
+def test_both_ways_find_the_same(tmp_path_factory, data, lvis):
+    content = data.draw(files(lvis))
+    bad = st.sampled_from([{}, {"bbox": [0, 0, 0, 4]}, {"bbox": [1e9, 0, 1, 1]}, {"area": -1},
+                           {"segmentation": [[0, 0, 1e4, 0, 9, 9]]}, {"image_id": "a"},
+                           {"category_id": 1000}, {"segmentation": [[1, 2], "x"]}, {"bbox": [1, 2]},
+                           {"segmentation": {"size": [64, 64], "counts": "o"}}, {"id": 2**70}])  # fmt: skip
+    if content["annotations"]:
+        content["annotations"][-1].update(data.draw(bad))
+    path = str(tmp_path_factory.mktemp("instances") / "file.json")
+    with open(path, "w") as file:
+        json.dump(content, file)
+
+    def outcome() -> tuple:
+        try:
+            dicts = load_instances(path, "/images/")
+        except DataError as error:
+            return "error", str(error)
+        return list(dicts), list(dicts.labels()), dicts.has_objects().tolist()
+
+    quickly = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(annotation_index, "_quickly", lambda *_: None)
+        assert outcome() == quickly
+
+
+def test_usual_files_are_not_read_record_by_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(annotation_index, "_by_record", None)
+    for lvis in (True, False):
+        path, root = make_dataset(tmp_path / str(lvis), lvis=lvis)
+        assert len(load_instances(str(path), str(root))) == 8
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path, root = make_dataset(tmp_path)
+    whole = annotation_index._parsed
+
+    def parsed(*arguments):
+        with open(path, "a") as file:
+            file.write(" ")
+        return whole(*arguments)
+
+    monkeypatch.setattr(annotation_index, "_parsed", parsed)
+    with pytest.raises(DataError, match="changed while it was read"):
+        load_instances(str(path), str(root))

@@ -21,9 +21,9 @@ def left_over() -> set[str]:
 
 
 MODES = {
-    "shared": ((1, 0), ("SharedDicts", "SharedDicts")),
-    "hidden": ((1, 1), ("SharedDicts", "list")),
-    "no room": ((1, 1), ("list", "list")),
+    "shared": ((1, 0), ("DatasetDicts", "DatasetDicts")),
+    "hidden": ((1, 1), ("DatasetDicts", "list")),
+    "no room": ((1, 1), ("DatasetDicts", "list")),
     "fails": ((1, 0), ("error", "error")),
 }
 
@@ -49,9 +49,9 @@ def loaded(rank: int, mode: str) -> tuple:
 
     with pytest.MonkeyPatch.context() as patch:
         if mode == "hidden" and rank == 1:
-            patch.setattr(sharing, "_mapped", lambda path: None)
+            patch.setattr(sharing, "mapped", lambda path: None)
         if mode == "no room":
-            patch.setattr(sharing, "_write", lambda dicts: None)
+            patch.setattr(sharing, "write", lambda dicts: None)
         try:
             seen = sharing.load_once(load)
         except DataError as error:
@@ -78,8 +78,8 @@ def test_one_of_two_processes_loads(dataset, tmp_path):
 def test_training_batches_of_shared_data_are_those_of_a_list(tiny_cfg, monkeypatch):
     cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
     plain = TrainingBatches(cfg, lambda record: record)
-    path = sharing._write(sharing.training_dicts(cfg))
-    shared = sharing._mapped(path)
+    path = sharing.write(sharing.training_dicts(cfg))
+    shared = sharing.mapped(path)
     os.remove(path)
     monkeypatch.setattr("iif_d2.data.sampling.training_dicts", lambda cfg: shared)
     other = TrainingBatches(cfg, lambda record: record)
@@ -92,9 +92,9 @@ def test_an_epochs_schedule_and_its_loader_load_once(tiny_cfg, monkeypatch):
 
     cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", "SOLVER.EPOCHS", "2")
     calls = []
-    load = sharing.get_detection_dataset_dicts
+    load = sharing.detection_dicts
     monkeypatch.setattr(
-        sharing, "get_detection_dataset_dicts", lambda *a, **k: calls.append(1) or load(*a, **k)
+        sharing, "detection_dicts", lambda *a, **k: calls.append(1) or load(*a, **k)
     )
     trainer = LongTailTrainer(cfg)
     assert len(calls) == 1 and trainer.max_iter > 2

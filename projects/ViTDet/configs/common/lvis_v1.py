@@ -5,11 +5,10 @@ from detectron2 import model_zoo
 from detectron2.config import LazyCall as L
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 
-from iif_d2.data import LongTailDatasetMapper, known_frequency
+from iif_d2.data import LongTailDatasetMapper, known_frequency, repeat_factors
 from iif_d2.evaluation import LongTailEvaluator
 
 _SIZE = 1024
-_factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
 
 dataloader = model_zoo.get_config("common/data/coco.py").dataloader
 
@@ -17,7 +16,7 @@ train = dataloader.train
 train.dataset.names = "lvis_v1_train"
 train.total_batch_size = 64
 train.sampler = L(RepeatFactorTrainingSampler)(
-    repeat_factors=L(_factors)(dataset_dicts="${dataloader.train.dataset}", repeat_thresh=0.001)
+    repeat_factors=L(repeat_factors)(dataset_dicts="${dataloader.train.dataset}", repeat_thresh=0.001)
 )
 train.mapper.update(
     _target_=LongTailDatasetMapper,

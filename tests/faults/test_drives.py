@@ -58,7 +58,9 @@ def test_growth_is_seen():
     flat = [Usage(100 + (i % 7) * 0.2, 10 + i % 3) for i in range(400)]
     assert not growth(flat)
     assert "median of memory" in growth([Usage(u.memory + i / 50, 10) for i, u in enumerate(flat)])
-    assert "open files" in growth([Usage(100, 10 + i // 100) for i in range(400)])
+    assert "median of open files" in growth([Usage(100, 10 + i // 100) for i in range(400)])
+    leap = [Usage(100, 10)] * 390 + [Usage(100, 16)] * 10
+    assert "peak of open files" in growth(leap)
     peak = flat[:380] + [Usage(200, 10)] + flat[:19]
     assert "peak of memory" in growth(peak)
 

@@ -193,7 +193,7 @@ class LongTailTrainer(DefaultTrainer):
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         )
         adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-        # A fused step takes AMP's scale out itself: after clipping, and after the look at gradients.
+        # A fused step takes AMP's scale out itself, after clipping and after the look at gradients.
         fused = not cfg.SOLVER.AMP.ENABLED and _has_fused_adamw(torch.device(cfg.MODEL.DEVICE))
         return adamw(
             params,

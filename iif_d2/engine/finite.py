@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
+from detectron2.checkpoint import Checkpointer
+from detectron2.utils import comm
 from torch import nn
+
+from ..errors import DivergedError
 
 # AMP's scale starts at 65,536 and is halved by each step that overflows: 36 of them without a pause
 # mean that no scale helps. Where training is well it stays above 1.
@@ -13,11 +19,13 @@ LOWEST_SCALE = 1e-6
 def refuse_bad_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Have the optimizer raise `FloatingPointError` where a gradient is not finite.
 
-    Under AMP its gradient scaler comes first and leaves steps that overflow out: not so with a
-    fused optimizer, which would do that itself after this.
+    Under AMP its gradient scaler comes first and leaves steps that overflow out; a fused optimizer
+    does that itself, and only after this.
     """
 
-    def check(*_) -> None:
+    def check(stepping: torch.optim.Optimizer, *_) -> None:
+        if getattr(stepping, "found_inf", None) is not None:
+            return
         sums = {
             name: parameter.grad.sum()
             for name, parameter in model.named_parameters()
@@ -41,3 +49,16 @@ def refuse_endless_overflow(scaler: torch.amp.GradScaler) -> None:
             f"gradients are NaN or infinite in one step after the other, until AMP scales by "
             f"{scale:.0e}"
         )
+
+
+def diverged(
+    error: FloatingPointError, iteration: int, images: Sequence[str], checkpointer: Checkpointer
+) -> DivergedError:
+    """The error for a step that came to NaN or infinite numbers with these images."""
+    last = checkpointer.has_checkpoint() and checkpointer.get_checkpoint_file()
+    return DivergedError(
+        f"training has diverged at iteration {iteration}: {' '.join(str(error).split())}. "
+        f"Images of rank {comm.get_rank()}: {', '.join(images)}. "
+        f"Last good checkpoint: {last or 'none yet'}. Look at these images and their "
+        f"annotations, or lower the learning rate, and go on with --resume"
+    )

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import os
-from typing import Any, Callable
+from typing import Any, Callable, Iterable, Iterator
 
 import torch
 from detectron2.config import LazyConfig, instantiate
@@ -25,6 +25,7 @@ from ..data import attach_class_frequency, dicts_kept, shared_dicts
 from ..errors import ConfigError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
+from .finite import diverged, refuse_bad_gradients
 from .second_stage import second_stage_methods
 from .statistics import share_statistics
 from .trainer import check_datasets
@@ -99,6 +100,7 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     Raises:
         ConfigError: the data sets are not there or of another number of classes.
         CheckpointError: see `LongTailCheckpointer.load`.
+        DivergedError: what is returned raises it for NaN and infinite losses and gradients.
     """
     names = cfg.dataloader.train.dataset.names
     names = [names] if isinstance(names, str) else names
@@ -111,10 +113,11 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     del cfg.optimizer.params.model  # a config holds no weights
-    loader = _instantiate_loader(cfg.dataloader.train)
+    loader = _Named(_instantiate_loader(cfg.dataloader.train))
     on_cpu = cfg.train.device == "cpu"
     model = create_ddp_model(model, **cfg.train.ddp, **({"device_ids": None} if on_cpu else {}))
     trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
+    refuse_bad_gradients(model, optimizer)
     output_dir = cfg.train.output_dir
     checkpointer = LongTailCheckpointer(model, output_dir, trainer=trainer)
     evaluate = functools.partial(_evaluate, cfg, model)
@@ -137,7 +140,27 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     weights = checkpointer.get_checkpoint_file() if resuming else cfg.train.init_checkpoint
     settle_frequencies(model, training=True, checkpoint=weights)
     first = trainer.iter + 1 if resuming else 0
-    return functools.partial(trainer.train, first, cfg.train.max_iter)
+
+    def train() -> None:
+        try:
+            trainer.train(first, cfg.train.max_iter)
+        except FloatingPointError as error:
+            raise diverged(error, trainer.iter, loader.images, checkpointer) from error
+
+    return train
+
+
+class _Named:
+    """A loader that remembers the images of the batch that it gave last."""
+
+    def __init__(self, loader: Iterable[list[dict]]) -> None:
+        self._loader = loader
+        self.images: list[str] = []
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        for batch in self._loader:
+            self.images = [str(image.get("file_name", "")) for image in batch]
+            yield batch
 
 
 def _instantiate_loader(cfg: DictConfig) -> Any:

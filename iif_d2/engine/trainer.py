@@ -40,12 +40,12 @@ from ..data import (
     known_frequency,
     shared_dicts,
 )
-from ..errors import ConfigError, DivergedError, UnknownNameError, built_from_config
+from ..errors import ConfigError, UnknownNameError, built_from_config
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .classifier_stats import ClassifierStats
 from .determinism import ExactResume
-from .finite import refuse_bad_gradients, refuse_endless_overflow
+from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
 from .preemption import SaveOnSigterm
 from .schedule import fit_schedule
 from .second_stage import (
@@ -158,13 +158,7 @@ class LongTailTrainer(DefaultTrainer):
             if self.cfg.SOLVER.AMP.ENABLED and hasattr(self._trainer, "grad_scaler"):
                 refuse_endless_overflow(self._trainer.grad_scaler)
         except FloatingPointError as error:
-            last = self.checkpointer.has_checkpoint() and self.checkpointer.get_checkpoint_file()
-            raise DivergedError(
-                f"training has diverged at iteration {self.iter}: {' '.join(str(error).split())}. "
-                f"Images of rank {comm.get_rank()}: {', '.join(self.data_loader.images)}. "
-                f"Last good checkpoint: {last or 'none yet'}. Look at these images and their "
-                f"annotations, or lower SOLVER.BASE_LR, and go on with --resume"
-            ) from error
+            raise diverged(error, self.iter, self.data_loader.images, self.checkpointer) from error
 
     def after_train(self) -> None:
         self.iter = min(self.iter, self.max_iter)  # resumed after the last iteration, it is one on
@@ -199,7 +193,7 @@ class LongTailTrainer(DefaultTrainer):
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         )
         adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-        # A fused step takes AMP's scale out itself: after clipping, and after the look at gradients.
+        # A fused step takes AMP's scale out itself, after clipping and after the look at gradients.
         fused = not cfg.SOLVER.AMP.ENABLED and _has_fused_adamw(torch.device(cfg.MODEL.DEVICE))
         return adamw(
             params,

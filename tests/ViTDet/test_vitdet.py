@@ -13,6 +13,7 @@ from detectron2.engine import default_argument_parser
 
 from iif_d2.engine import launch, load_lazy_config
 from iif_d2.errors import ConfigError
+from iif_d2.methods.iif import IIF
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "projects" / "ViTDet" / "configs" / "LVIS").glob("*.py"))
@@ -185,3 +186,18 @@ def test_mistakes_end_in_a_sentence(run, tmp_path, capsys):
     (tmp_path / "bad.py").write_text("model = (")
     with pytest.raises(ConfigError, match="bad.py: SyntaxError"):
         load_lazy_config(str(tmp_path / "bad.py"), [])
+
+
+def test_nan_stops_with_the_images_and_the_last_checkpoint(run, tmp_path, capsys, monkeypatch):
+    original, calls = IIF._loss, []
+
+    def loss(self, *args):
+        calls.append(1)
+        return original(self, *args) * (float("nan") if len(calls) > 1 else 1)
+
+    monkeypatch.setattr(IIF, "_loss", loss)
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "out", options=["train.checkpointer.period=1"])
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 2 and "diverged at iteration 1: Loss became" in said
+    assert said.count("train2017/") == 2 and "out/model_0000000.pth. Look at" in said

@@ -43,8 +43,8 @@ class TorchWithGpu:
 def scale(trainer, initial):
     """Have the trainer use a scaler that goes down fast; the iterations it steps in."""
     trainer._trainer.grad_scaler = torch.amp.GradScaler("cpu", initial, backoff_factor=2.0**-20)
-    stepped = []
-    trainer.optimizer.register_step_pre_hook(lambda *_: stepped.append(trainer.iter))
+    stepped = set()  # older torch asks twice where Detectron2 clips
+    trainer.optimizer.register_step_pre_hook(lambda *_: stepped.add(trainer.iter))
     return stepped
 
 
@@ -57,12 +57,13 @@ def test_overflow_leaves_steps_out_and_is_no_divergence(trainer):
     weight = trainer.model.roi_heads.box_predictor.cls_score.weight
     weight.register_hook(lambda grad: grad * 2.0**30)  # float32 has more room than halves
     trainer.train()
-    assert stepped and stepped == list(range(stepped[0], 5)) and 0 < stepped[0] < 4
+    first = min(stepped)
+    assert stepped == set(range(first, 5)) and 0 < first < 4
     after = weights(trainer)
     assert after.isfinite().all() and not torch.equal(before, after)
     state = torch.load(trainer.checkpointer.get_checkpoint_file(), weights_only=True)
     saved = state["trainer"]["_trainer"]["grad_scaler"]["scale"]
-    assert saved == 2.0 ** (127 - 20 * stepped[0])
+    assert saved == 2.0 ** (127 - 20 * first)
 
 
 def test_overflow_without_end_is_a_divergence(trainer):

@@ -22,7 +22,8 @@ from ..modeling.recognizer import Recognizer
 
 # What a model file holds.
 _CONTENT = {
-    "model": dict, "class_names": list, "image_count": torch.Tensor, "num_images": int, "config": str,
+    "model": dict, "class_names": list, "image_count": torch.Tensor, "num_images": int,
+    "config": str,
 }  # fmt: skip
 # What a model file and a config must agree on; the classifier's only where its weights are taken.
 _BACKBONE_KEYS = ("BACKBONE", "EXPERTS", "REDUCED_WIDTH")
@@ -195,7 +196,9 @@ def _load(path: str) -> dict:
         raise CheckpointError(f"the config in {path} cannot be read: {error}") from None
     for node in ("MODEL", "METHOD"):
         if not isinstance(content["config"].get(node), dict):
-            raise CheckpointError(f"the config in {path} has no {node}; train_net.py did not write it")
+            raise CheckpointError(
+                f"the config in {path} has no {node}; train_net.py did not write it"
+            )
     return content
 
 

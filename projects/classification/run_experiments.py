@@ -71,6 +71,8 @@ def experiments() -> Iterator[Experiment]:
     align = ("METHOD.NAME", "DisAlign", "MODEL.FREEZE", "model", "MODEL.FREEZE_BN", True)
     align += ("MODEL.REINIT_HEAD", False, "SOLVER.LR", 0.02)
     yield Experiment("stage_disalign", "stage", stage, align)
+    faster = (*align, "SOLVER.LR", 0.2)
+    yield Experiment("stage_disalign_lr_0.2", "stage", stage, faster)
     rivals = ("iif_end_to_end", "balanced_softmax", "logit_adjustment", "lade")
     for name in (*rivals, "ride", "ldam_drw", "focal"):
         yield Experiment(name, "end_to_end", CONFIG.format(name))

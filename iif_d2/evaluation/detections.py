@@ -45,9 +45,14 @@ class Detections:
             DataError: a value that is not finite or a class that does not exist; `source` says
                 where in the message.
         """
-        boxes = instances.pred_boxes.tensor.detach().cpu().clone()
-        boxes[:, 2:] -= boxes[:, :2]
-        boxes = boxes.double().numpy()
+        corners = instances.pred_boxes.tensor.detach().cpu()
+        if corners.dtype == torch.float32:  # in which numpy computes the same, sooner
+            corners = corners.numpy()
+            boxes = np.empty((len(corners), 4))
+            boxes[:, :2], boxes[:, 2:] = corners[:, :2], corners[:, 2:] - corners[:, :2]
+        else:
+            sides = corners[:, 2:] - corners[:, :2]
+            boxes = torch.cat([corners[:, :2], sides], dim=1).double().numpy()
         scores = instances.scores.detach().double().cpu().numpy()
         classes = instances.pred_classes.detach().long().cpu().numpy()
         masks = None

@@ -14,7 +14,8 @@ hotcoco does the matching. What it is fed is what makes it LVIS's or COCO's prot
 
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from functools import partial
+from typing import Iterable, NamedTuple, Optional
 
 import numpy as np
 from hotcoco import Params, StreamingEval, mask
@@ -25,6 +26,17 @@ from .ground_truth import GroundTruth
 
 # hotcoco caps per image and class; here the cap was applied before.
 _NO_CAP = 1 << 30
+_TOGETHER = 16  # images that are matched in one call, which costs a third less
+
+
+class _Image(NamedTuple):
+    """One image as hotcoco takes it."""
+
+    index: int
+    record: dict
+    objects: list[dict]
+    rows: np.ndarray
+    masks: Optional[list]
 
 
 class Matcher:
@@ -44,7 +56,11 @@ class Matcher:
             {"id": number, "name": category.name}
             for number, category in enumerate(truth.categories, start=1)
         ]
-        self._stream = StreamingEval(categories, task, lvis_style=truth.federated, params=params)
+        self._new = partial(
+            StreamingEval, categories, task, lvis_style=truth.federated, params=params
+        )
+        self._stream = self._new()
+        self._waiting: list[_Image] = []
 
     def add(self, index: int, detections: Detections) -> None:
         """Match one image's detections, already capped and of classes that count there."""
@@ -52,16 +68,39 @@ class Matcher:
         areas = self._areas(index, detections)
         if truth.federated:
             detections, areas = detections.take(areas > 0), areas[areas > 0]
-        try:
-            self._stream.update(
-                [truth.image_record(index)],
-                truth.annotation_records(index, masks),
-                _rows(index, detections, areas if masks else None),
-                segmentation=detections.masks if masks else None,
-            )
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{truth.path}: image {truth.image_id(index)!r}: {error}") from None
+        image = truth.image_record(index)
+        objects = truth.annotation_records(index, masks)
+        rows = _rows(index, detections, areas if masks else None)
+        self._waiting.append(_Image(index, image, objects, rows, detections.masks))
         self.seen.add(index)
+        if len(self._waiting) >= _TOGETHER:
+            self._match()
+
+    def _match(self) -> None:
+        """Those that were added and not yet matched."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            self._update(self._stream, waiting)
+        except (ValueError, TypeError, KeyError):
+            for one in waiting:
+                try:
+                    self._update(self._new(), [one])
+                except (ValueError, TypeError, KeyError) as error:
+                    image_id = self._truth.image_id(one.index)
+                    raise DataError(f"{self._truth.path}: image {image_id!r}: {error}") from None
+            raise
+
+    def _update(self, stream: StreamingEval, images: list[_Image]) -> None:
+        if not images:
+            return
+        objects = [record for image in images for record in image.objects]
+        for number, record in enumerate(objects, start=1):
+            record["id"] = number
+        masks = None
+        if self._task == "segm":
+            masks = [mask for image in images for mask in image.masks]
+        rows = np.concatenate([image.rows for image in images])
+        stream.update([image.record for image in images], objects, rows, segmentation=masks)
 
     def complete(self, indices: Iterable[int]) -> None:
         """Count these images, where they are not yet, as images without detections."""
@@ -70,10 +109,12 @@ class Matcher:
 
     def state(self) -> tuple[StreamingEval, set[int]]:
         """What another process needs to continue; it pickles."""
+        self._match()
         return self._stream, self.seen
 
     def merged(self, states: Iterable[tuple[StreamingEval, set[int]]]) -> Matcher:
         """A new matcher that has seen what this one and these have."""
+        self._match()
         states = list(states)
         result = Matcher(self._truth, self._task)
         result._stream = StreamingEval.merge([self._stream, *(stream for stream, _ in states)])
@@ -85,6 +126,7 @@ class Matcher:
 
         The last use of this matcher.
         """
+        self._match()
         evaluation = self._stream.finalize()
         evaluation.accumulate()
         return evaluation.eval["precision"][..., 0]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import json
 import logging
 import os
 import tempfile
 from typing import Iterator
 
+import msgspec
 import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances
@@ -72,6 +72,17 @@ def theirs(path: str, task: str):
 
     lvis_api()  # lends it np.float
     logging.disable()
+    results = result_dicts(path, task)
+
+    def evaluate() -> dict:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return _evaluate_predictions_on_lvis(LVIS(path), results, task)
+
+    return evaluate, digest
+
+
+def result_dicts(path: str, task: str) -> list[dict]:
+    """The detections as Detectron2's evaluators write them."""
     results = []
     for image_id, instances in simulated(path, task == "segm"):
         boxes = instances.pred_boxes.tensor.clone()
@@ -82,39 +93,28 @@ def theirs(path: str, task: str):
             if task == "segm":
                 record["segmentation"] = instances.pred_masks_rle[place]
             results.append(record)
-
-    def evaluate() -> dict:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return _evaluate_predictions_on_lvis(LVIS(path), results, task)
-
-    return evaluate, digest
+    return results
 
 
 def write_evaluation_set(path: str, images: int) -> None:
-    """12 objects an image, as LVIS v1 val; the classes' groups are LVIS's."""
+    """12 objects an image, as LVIS v1 val."""
     write_annotations(path, 12 * images, images)
-    from iif_d2 import count_class_frequency
-
-    with open(path) as file:
-        content = json.load(file)
-    groups = count_class_frequency("lvis_v1_train").groups()
-    for category, group in zip(content["categories"], groups):
-        category["frequency"] = str(group)
-    with open(path, "w") as file:
-        json.dump(content, file)
 
 
 def json_image_ids(path: str) -> list[int]:
-    with open(path) as file:
-        return [image["id"] for image in json.load(file)["images"]]
+    return [image["id"] for image in content_of(path)["images"]]
+
+
+def content_of(path: str) -> dict:
+    with open(path, "rb") as file:
+        return msgspec.json.decode(file.read())
 
 
 def simulated(path: str, masks: bool) -> Iterator[tuple[int, Instances]]:
     """Image ids and detections: each object three times, moved, among noise of all classes."""
     from pycocotools import mask as coco_mask
 
-    with open(path) as file:
-        content = json.load(file)
+    content = content_of(path)
     objects: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         objects[annotation["image_id"]].append(annotation)

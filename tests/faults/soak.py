@@ -32,12 +32,14 @@ OPTIONS = (
 
 def run() -> Outcome:
     """Both, or what the environment leaves of them; raises AssertionError if one grows."""
-    lines = []
+    lines, lost = [], []
     with tempfile.TemporaryDirectory() as root:
-        if EVALUATIONS:
-            lines.append(evaluate(Path(root), EVALUATIONS))
-        if MINUTES:
-            lines.append(train(Path(root), MINUTES))
+        for do, much in ((evaluate, EVALUATIONS), (train, MINUTES)):
+            try:
+                lines += [do(Path(root), much)] if much else []
+            except AssertionError as error:
+                lost.append(str(error))
+    assert not lost, "; ".join([*lost, *lines])
     return Outcome(EVALUATIONS + bool(MINUTES), lines)
 
 

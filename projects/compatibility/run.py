@@ -106,7 +106,7 @@ def run_cell(name: str, tests: list[str]) -> dict:
         if probe.returncode:
             log.write(probe.stderr)
             return row | {"tests": "does not import"}
-        failed = run(venv, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+        failed = run(venv, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *tests)
         log.flush()
         last = (OUTPUT / f"{name}.log").read_text().strip().splitlines()[-1]
     counts = re.findall(r"\d+ (?:passed|failed|skipped|errors?)", last)

@@ -185,3 +185,21 @@ def test_mistakes_end_in_a_sentence(run, tmp_path, capsys):
     (tmp_path / "bad.py").write_text("model = (")
     with pytest.raises(ConfigError, match="bad.py: SyntaxError"):
         load_lazy_config(str(tmp_path / "bad.py"), [])
+
+
+def test_a_loaders_data_are_loaded_once_though_its_sampler_asks_too(dataset_name, monkeypatch):
+    from iif_d2.data import sharing
+    from iif_d2.engine import lazy
+
+    calls = []
+    load = sharing.detection_dicts
+    monkeypatch.setattr(
+        sharing, "detection_dicts", lambda *a, **k: calls.append(k) or load(*a, **k)
+    )
+    cfg = load_lazy_config(str(ROOT / MASK_IIF), NARROW)
+    target = cfg.dataloader.train.dataset._target_
+    next(iter(lazy._instantiate_loader(cfg.dataloader.train)))
+    assert len(calls) == 1
+    next(iter(lazy._instantiate_loader(cfg.dataloader.test)))
+    assert calls[1:] == [{"filter_empty": False}]
+    assert cfg.dataloader.train.dataset._target_ is target

@@ -55,7 +55,10 @@ def imported(path: Path) -> set[str]:
 
 
 def test_no_room_imports_one_above_it():
-    ground = {"errors", "files", "schema", "annotations", "frequency", "masks", "yaml_files"}
+    ground = {
+        "errors", "files", "schema", "annotations", "annotation_index", "annotation_reading",
+        "frequency", "masks", "yaml_files",
+    }  # fmt: skip
     allowed = {
         "methods": ground,
         "data": ground | {"methods"},

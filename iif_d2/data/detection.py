@@ -1,4 +1,4 @@
-"""Detectron2's `get_detection_dataset_dicts` without making the dicts, where they are kept as bytes."""
+"""Detectron2's `get_detection_dataset_dicts` without making dicts that are kept as bytes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def detection_dicts(
     for name, dicts in zip(names, loaded):
         if not len(dicts):
             raise DataError(f"data set {name!r} has no images")
-    parts = [dicts if isinstance(dicts, DatasetDicts) else DatasetDicts.of(dicts) for dicts in loaded]
+    parts = [d if isinstance(d, DatasetDicts) else DatasetDicts.of(d) for d in loaded]
     dicts = functools.reduce(DatasetDicts.__add__, parts)
     if filter_empty:
         usable = dicts.has_objects()

@@ -9,7 +9,8 @@ from typing import Any, Optional
 import numpy as np
 from detectron2.structures import BoxMode
 
-from ..annotation_index import AnnotationIndex, Doubtful, drawn_polygons, read_index
+from ..annotation_index import AnnotationIndex, Doubtful
+from ..annotation_reading import drawn_polygons, read_index
 from ..errors import DataError
 from ..schema import DecodedAnnotation, Image
 from .dicts import DatasetDicts, Labels
@@ -27,7 +28,7 @@ def load_instances(json_file: str, image_root: str) -> DatasetDicts:
 
     The file is checked now and its text kept; it may change or go away afterwards. A dict is made
     each time it is asked for, equal and new, so changing one changes no other: code that changes
-    them takes `list(load_instances(...))`, at the price of Detectron2's loaders. See `DatasetDicts`.
+    them takes `list(load_instances(...))`, which has the price of all dicts. See `DatasetDicts`.
 
     Raises:
         DataError: the file cannot be used; the message says which field, and what to do.

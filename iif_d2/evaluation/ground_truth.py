@@ -7,7 +7,7 @@ from typing import Optional, Union
 
 import numpy as np
 
-from ..annotation_index import read_index
+from ..annotation_reading import read_index
 from ..errors import DataError
 from ..schema import DecodedAnnotation, Id, ImageItem
 

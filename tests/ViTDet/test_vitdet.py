@@ -201,3 +201,21 @@ def test_nan_stops_with_the_images_and_the_last_checkpoint(run, tmp_path, capsys
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert stop.value.code == 2 and "diverged at iteration 1: Loss became" in said
     assert said.count("train2017/") == 2 and "out/model_0000000.pth. Look at" in said
+
+
+def test_a_loaders_data_are_loaded_once_though_its_sampler_asks_too(dataset_name, monkeypatch):
+    from iif_d2.data import sharing
+    from iif_d2.engine import lazy
+
+    calls = []
+    load = sharing.detection_dicts
+    monkeypatch.setattr(
+        sharing, "detection_dicts", lambda *a, **k: calls.append(k) or load(*a, **k)
+    )
+    cfg = load_lazy_config(str(ROOT / MASK_IIF), NARROW)
+    target = cfg.dataloader.train.dataset._target_
+    next(iter(lazy._instantiate_loader(cfg.dataloader.train)))
+    assert len(calls) == 1
+    next(iter(lazy._instantiate_loader(cfg.dataloader.test)))
+    assert calls[1:] == [{"filter_empty": False}]
+    assert cfg.dataloader.train.dataset._target_ is target

@@ -16,7 +16,9 @@ train = dataloader.train
 train.dataset.names = "lvis_v1_train"
 train.total_batch_size = 64
 train.sampler = L(RepeatFactorTrainingSampler)(
-    repeat_factors=L(repeat_factors)(dataset_dicts="${dataloader.train.dataset}", repeat_thresh=0.001)
+    repeat_factors=L(repeat_factors)(
+        dataset_dicts="${dataloader.train.dataset}", repeat_thresh=0.001
+    )
 )
 train.mapper.update(
     _target_=LongTailDatasetMapper,

@@ -107,6 +107,6 @@ def _first_repeated(ids: list) -> int:
     seen: set = set()
     for place, id in enumerate(ids):
         if id in seen:
-            break
+            return place
         seen.add(id)
-    return place
+    raise ValueError("no id is there twice")

@@ -86,9 +86,7 @@ def _quickly(path: str, key: Optional[tuple]) -> Optional[AnnotationIndex]:
         return None
 
 
-def _parsed(
-    path: str, key: tuple, file: BinaryIO, content: mmap.mmap
-) -> Optional[AnnotationIndex]:
+def _parsed(path: str, key: tuple, file: BinaryIO, content: mmap.mmap) -> Optional[AnnotationIndex]:
     start = opening(content)
     if start is None:
         return None

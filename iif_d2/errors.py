@@ -42,7 +42,7 @@ class UnknownNameError(ConfigError, KeyError):
     __str__ = Exception.__str__  # KeyError would show the message in quotes
 
     @classmethod
-    def of(cls, kind: str, name: object, known) -> "UnknownNameError":
+    def of(cls, kind: str, name: object, known) -> UnknownNameError:
         """The error for `name`, which is none of the `known` names of this `kind`."""
         return cls(f"unknown {kind} {name!r}; known: {', '.join(map(str, known))}")
 

@@ -157,9 +157,7 @@ def read_ahead(path: str) -> None:
         return
     with (
         open(path, "rb", buffering=0) as file,
-        tqdm(
-            total=os.path.getsize(path), desc=f"reading {path}", unit="B", unit_scale=True
-        ) as bar,
+        tqdm(total=os.path.getsize(path), desc=f"reading {path}", unit="B", unit_scale=True) as bar,
     ):
         while chunk := file.read(_CHUNK):
             bar.update(len(chunk))

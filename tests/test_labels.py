@@ -58,7 +58,9 @@ def record_by_record(path) -> tuple:
 
 
 @settings(max_examples=150, deadline=None)
-@given(files(), st.sampled_from([None, 0, 1]), st.sampled_from([8, 64, 300, 1 << 20]), st.booleans())
+@given(
+    files(), st.sampled_from([None, 0, 1]), st.sampled_from([8, 64, 300, 1 << 20]), st.booleans()
+)
 def test_columns_count_as_records_do(tmp_path_factory, content, indent, part, cut):
     path = tmp_path_factory.mktemp("labels") / "file.json"
     text = json.dumps(content, indent=indent, ensure_ascii=False)

@@ -37,7 +37,10 @@ def content(**changes) -> AnnotationFile:
         ({"bbox": (0.0, 1e300, 1.0, 1.0)}, r"annotations\[0\].bbox .*1e\+300.*id 5, image_id 7"),
         ({"area": -1.0}, "area is -1"),
         ({"segmentation": [[0.0, 0.0, 1e9, 0.0, 1.0, 1.0]]}, "far outside the image"),
-        ({"segmentation": Rle((1 << 20, 1 << 20), [1 << 40])}, "in an image of height 8 and width 8"),
+        (
+            {"segmentation": Rle((1 << 20, 1 << 20), [1 << 40])},
+            "in an image of height 8 and width 8",
+        ),
         ({"segmentation": Rle((8, 8), [0, 63])}, "not the runs of 64 pixels"),
         ({"segmentation": Rle((8, 8), "~")}, "not the runs of 64 pixels"),
     ],

@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = [ROOT / "train_net.py", *sorted((ROOT / "iif_d2").rglob("*.py")), *sorted((ROOT / "projects").rglob("*.py"))]
+SOURCES = [
+    ROOT / "train_net.py",
+    *sorted((ROOT / "iif_d2").rglob("*.py")),
+    *sorted((ROOT / "projects").rglob("*.py")),
+]
 OWN_PICKLES = {
     "iif_d2/data/sharing.py": "what a rank of this run wrote, into a file that no other user may open",
     "iif_d2/data/dicts.py": "what this process has in its memory",
@@ -68,10 +72,14 @@ def test_nothing_here_runs_what_a_file_says(path):
             assert safe is not None and ast.literal_eval(safe) is True, f"{line} not weights_only"
         if name.endswith(".merge_from_file"):
             unsafe = keyword(call, "allow_unsafe")
-            assert where.startswith("projects/classification") or ast.literal_eval(unsafe) is False, line
+            assert (
+                where.startswith("projects/classification") or ast.literal_eval(unsafe) is False
+            ), line
 
 
 def test_the_search_finds_what_it_is_for(tmp_path):
     path = tmp_path / "a.py"
-    path.write_text("from yaml import unsafe_load as l\nimport os as o\nl('')\no.system('')\neval('1')\n")
+    path.write_text(
+        "from yaml import unsafe_load as l\nimport os as o\nl('')\no.system('')\neval('1')\n"
+    )
     assert [name for name, _ in calls_of(path)] == ["yaml.unsafe_load", "os.system", "eval"]

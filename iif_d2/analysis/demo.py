@@ -93,7 +93,9 @@ def run(args: argparse.Namespace) -> str:
             Image.fromarray(drawn).save(os.path.join(args.output, name))
             if args.figure:
                 rows.append(drawn)
-    lines = [f"{written} {'frames' if moving else 'pictures'} written to {film.path or args.output}"]
+    lines = [
+        f"{written} {'frames' if moving else 'pictures'} written to {film.path or args.output}"
+    ]
     if args.figure and rows:
         os.makedirs(os.path.dirname(os.path.abspath(args.figure)), exist_ok=True)
         Image.fromarray(stacked(rows)).save(args.figure)

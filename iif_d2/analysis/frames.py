@@ -69,9 +69,7 @@ class FrameWriter:
         if self._writer is None:
             self.path = os.path.join(self._folder, "demo.mp4")
             size = (frame.shape[1], frame.shape[0])
-            self._writer = cv2.VideoWriter(
-                self.path, cv2.VideoWriter_fourcc(*"mp4v"), _RATE, size
-            )
+            self._writer = cv2.VideoWriter(self.path, cv2.VideoWriter_fourcc(*"mp4v"), _RATE, size)
             if not self._writer.isOpened():
                 raise DataError(f"{self.path} cannot be written by OpenCV")
         self._writer.write(np.ascontiguousarray(frame[:, :, ::-1]))

@@ -92,7 +92,11 @@ def predictors(model: nn.Module) -> list[LongTailPredictorMixin]:
             "MODEL.ROI_HEADS.NAME to LongTailROIHeads (or Res5, Cascade)"
         )
     for method in {stage.method for stage in stages}:
-        if method.sigmoid_scores or method.second_stage or method.num_logits != 1 + method.num_classes:
+        if (
+            method.sigmoid_scores
+            or method.second_stage
+            or method.num_logits != 1 + method.num_classes
+        ):
             raise ConfigError(
                 f"a sweep exchanges one softmax over classes and background for another; the model "
                 f"was trained with {type(method).__name__}, whose scores are no such softmax"

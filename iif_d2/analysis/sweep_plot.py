@@ -14,7 +14,7 @@ _MARKERS = "osD^v<>PX*"
 def draw_sweep(
     path: str, settings: Sequence[Setting], metrics: Sequence[dict[str, float]], best: Setting
 ) -> None:
-    """Write a png: a panel for each of AP, APr, APc, APf, a curve for each family, softmax as a line."""
+    """Write a png: a panel for each of AP, APr, APc, APf, a curve a family, softmax as a line."""
     from matplotlib import colormaps
 
     families = list(dict.fromkeys(s.family for s in settings if s.options))

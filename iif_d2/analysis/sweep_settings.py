@@ -100,7 +100,7 @@ def settings(args: argparse.Namespace) -> list[Setting]:
 def built(
     wanted: list[Setting], frequency: ClassFrequency
 ) -> tuple[list[Setting], list[LongTailMethod]]:
-    """The settings that these class frequencies allow, and their methods; a warning names others."""
+    """The settings that these frequencies allow, and their methods; a warning names the others."""
     possible, methods = [], []
     for setting in wanted:
         try:

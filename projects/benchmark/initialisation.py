@@ -1,8 +1,9 @@
-"""What IIF's small start of the classifier, N(0, .001), does to the AP, against Detectron2's N(0, .01).
+"""What IIF's small start of the classifier, N(0, .001), does to AP, beside Detectron2's N(0, .01).
 
-python projects/benchmark/initialisation.py --config-file CONFIG KEY VALUE ...    # train_net.py's line
+python projects/benchmark/initialisation.py --config-file CONFIG KEY VALUE ...
 
-Trains as train_net.py does, with Detectron2's start; the benchmark's row "IIF raw" has the other.
+Trains as train_net.py does, by its command line, with Detectron2's start; the benchmark's row
+"IIF raw" has the other.
 """
 
 from detectron2.engine import default_argument_parser

@@ -26,7 +26,11 @@ def main() -> None:
     parser.add_argument("--train", default="mini_lvis_train", help="its counts say what is rare")
     args = parser.parse_args()
     truth, *runs = (json.load(open(path, encoding="utf-8")) for path in args.files)
-    groups = dict(zip(sorted(c["id"] for c in truth["categories"]), count_class_frequency(args.train).groups()))
+    groups = dict(
+        zip(
+            sorted(c["id"] for c in truth["categories"]), count_class_frequency(args.train).groups()
+        )
+    )
     objects = by_place(truth["annotations"])
     found = []
     for number, detections in enumerate(runs):
@@ -38,11 +42,15 @@ def main() -> None:
             total = sum(len(objects[place]) for place in of_group)
             hits = sum(int(here[place].sum()) for place in of_group)
             shown = sum(len(some) for place, some in boxes.items() if groups[place[1]] == group)
-            print(f"run {number + 1}, group {group}: {hits} of {total} objects found, by {shown} detections")
+            found_of = f"{hits} of {total} objects found, by {shown} detections"
+            print(f"run {number + 1}, group {group}: {found_of}")
     rare = [place for place in objects if groups[place[1]] == "r"]
     for words, wanted in (("second only", (0, 1)), ("first only", (1, 0)), ("neither", (0, 0))):
         some = [p for p in rare if tuple(int(f[p].any()) for f in found) == wanted]
-        print(f"{words}: {len(some)} pairs of rare class and image; images", *sorted({p[0] for p in some}))
+        print(
+            f"{words}: {len(some)} pairs of rare class and image; images",
+            *sorted({p[0] for p in some}),
+        )
 
 
 def by_place(records) -> dict[tuple, list[dict]]:
@@ -58,7 +66,9 @@ def matched(objects: list[dict], detections: list[dict]) -> np.ndarray:
     found = np.zeros(len(objects), bool)
     if not detections:
         return found
-    overlap = mask.iou(*([r["bbox"] for r in some] for some in (detections, objects)), [0] * len(objects))
+    overlap = mask.iou(
+        *([r["bbox"] for r in some] for some in (detections, objects)), [0] * len(objects)
+    )
     for row in overlap:
         best = int(np.where(found, -1, row).argmax())
         found[best] |= row[best] >= 0.5

@@ -162,7 +162,9 @@ def test_lvis_fits_into_ten_megabytes(large_page):
     assert large_page.stat().st_size < 10e6
 
 
-def test_a_picture_that_is_gone_and_a_full_drive_are_sentences(page, runs, tmp_path, monkeypatch, capsys):
+def test_a_picture_that_is_gone_and_a_full_drive_are_sentences(
+    page, runs, tmp_path, monkeypatch, capsys
+):
     from iif_d2.analysis.report import command
 
     path = tmp_path / "r.html"
@@ -201,7 +203,9 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_a_run_from_the_internet_is_refused_in_words(page, runs, tmp_path, monkeypatch, capsys, name):
+def test_a_run_from_the_internet_is_refused_in_words(
+    page, runs, tmp_path, monkeypatch, capsys, name
+):
     """What is in a run's folder besides its checkpoint and config; nothing asks the network."""
     folder = tmp_path / "run"
     shutil.copytree(runs[0], folder)

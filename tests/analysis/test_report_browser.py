@@ -68,7 +68,9 @@ def test_every_plot_is_drawn_and_nothing_is_fetched(opened, page):
     buttons = driver.execute_script(
         "return [...document.querySelectorAll('.modebar-btn')].map((b) => b.dataset.title)"
     )
-    assert buttons and not [title for title in buttons if "Share" in title or "Chart Studio" in title]
+    assert buttons and not [
+        title for title in buttons if "Share" in title or "Chart Studio" in title
+    ]
 
 
 def test_hovering_a_point_shows_the_class_as_text(opened, page):
@@ -180,4 +182,7 @@ def test_lvis_opens_and_is_searched(opened, large_page):
     driver.find_element("id", "search").send_keys("class 120")
     assert column(driver, "#class-table", 0) == [f"class {n}" for n in (120, 1200, 1201, 1202)]
     drawn(driver, "heat-0")
-    assert driver.execute_script("return document.getElementById('plot-heat-0').data[0].z.length") == 60
+    assert (
+        driver.execute_script("return document.getElementById('plot-heat-0').data[0].z.length")
+        == 60
+    )

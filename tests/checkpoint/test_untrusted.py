@@ -40,7 +40,10 @@ def test_arrays_and_containers_load_in_every_protocol(tmp_path, protocol):
     assert loaded.keys() == ZOO.keys() and loaded["ordered"] == ZOO["ordered"]
     for name in ("weight", "columns", "swapped", "empty", "number"):
         np.testing.assert_array_equal(loaded[name], ZOO[name])
-        assert loaded[name].dtype == ZOO[name].dtype.newbyteorder("=") and loaded[name].shape == ZOO[name].shape
+        assert (
+            loaded[name].dtype == ZOO[name].dtype.newbyteorder("=")
+            and loaded[name].shape == ZOO[name].shape
+        )
     assert torch.from_numpy(loaded["columns"]).tolist() == ZOO["columns"].tolist()
 
 
@@ -122,7 +125,9 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
         LongTailCheckpointer(torch.nn.Linear(2, 2)).load(str(path))
 
 
-@pytest.mark.parametrize("content", [[], {}, {"model": {}}, {"model": {"weight": "a"}}, {"model": 1}])
+@pytest.mark.parametrize(
+    "content", [[], {}, {"model": {}}, {"model": {"weight": "a"}}, {"model": 1}]
+)
 def test_what_is_no_checkpoint_says_so(tmp_path, content):
     for name in ("a.pth", "a.pkl"):
         path = tmp_path / name

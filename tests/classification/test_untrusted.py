@@ -11,8 +11,15 @@ from iif_classification.engine.checkpoint import load_model
 from iif_d2.errors import CheckpointError, ConfigError
 
 # Two to the forty values, all of them mappings.
-BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}\n" for i in range(1, 41))
-GOOD = {"model": {}, "class_names": ["a", "b"], "image_count": torch.tensor([3, 1]), "num_images": 4}
+BOMB = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}\n" for i in range(1, 41)
+)
+GOOD = {
+    "model": {},
+    "class_names": ["a", "b"],
+    "image_count": torch.tensor([3, 1]),
+    "num_images": 4,
+}
 
 
 class Hostile:

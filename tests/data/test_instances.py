@@ -123,7 +123,9 @@ def test_broken_fields_are_named(tmp_path, change, message):
 
 
 NUMBERS = st.one_of(
-    st.integers(0, 60), st.floats(0, 60).map(lambda v: round(v, 2)), st.sampled_from([-3.5, 1e-6, 0])
+    st.integers(0, 60),
+    st.floats(0, 60).map(lambda v: round(v, 2)),
+    st.sampled_from([-3.5, 1e-6, 0]),
 )
 BOXES = st.lists(NUMBERS, min_size=4, max_size=4)
 POLYGONS = st.lists(NUMBERS, min_size=6, max_size=12)

@@ -76,7 +76,9 @@ def test_one_of_two_processes_loads(dataset, tmp_path):
 
 
 def test_training_batches_of_shared_data_are_those_of_a_list(tiny_cfg, monkeypatch):
-    cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
+    cfg = tiny_cfg(
+        "mask_rcnn_R_18_FPN_iif", "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"
+    )
     plain = TrainingBatches(cfg, lambda record: record)
     path = sharing.write(sharing.training_dicts(cfg))
     shared = sharing.mapped(path)

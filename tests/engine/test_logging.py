@@ -72,7 +72,9 @@ def test_scalars_reach_every_logger(tiny_cfg, monkeypatch):
 def test_statistics_are_those_of_the_rows(tiny_cfg):
     """Of four classes "square" to "bar" are rare here and "never" too: the rest is background."""
     trainer = train(
-        tiny_cfg("cascade_mask_rcnn_R_18_FPN_iif", "LOG.CLASSIFIER_PERIOD", "1", "DATASETS.TEST", "()")
+        tiny_cfg(
+            "cascade_mask_rcnn_R_18_FPN_iif", "LOG.CLASSIFIER_PERIOD", "1", "DATASETS.TEST", "()"
+        )
     )
     found = last_metrics(trainer)
     for stage, predictor in enumerate(trainer.model.roi_heads.box_predictor):

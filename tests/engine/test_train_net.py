@@ -180,15 +180,28 @@ def test_bad_input_ends_in_a_sentence_and_exit_code_2(
 def test_a_run_that_cannot_start_changes_no_output(run, trained, capsys, arguments):
     kept = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file() and p.name != "log.txt"}
     with pytest.raises(SystemExit):
-        run(trained, *arguments, options=["MODEL.WEIGHTS", "gone.pth", "MODEL.ROI_HEADS.NUM_CLASSES", "9"])
+        run(
+            trained,
+            *arguments,
+            options=["MODEL.WEIGHTS", "gone.pth", "MODEL.ROI_HEADS.NUM_CLASSES", "9"],
+        )
     assert kept == {p: p.read_bytes() for p in kept}
 
 
 SPOILT = {
     "no images": (lambda c: c.update(images=[], annotations=[]), "is empty"),
-    "no annotations": (lambda c: c.update(annotations=[]), "spoilt.json: no class has a single training image"),
-    "no masks": (lambda c: [a.pop("segmentation") for a in c["annotations"]], "set MODEL.MASK_ON to False"),
-    "other sizes": (lambda c: [i.update(width=63) for i in c["images"]], "correct its width and height"),
+    "no annotations": (
+        lambda c: c.update(annotations=[]),
+        "spoilt.json: no class has a single training image",
+    ),
+    "no masks": (
+        lambda c: [a.pop("segmentation") for a in c["annotations"]],
+        "set MODEL.MASK_ON to False",
+    ),
+    "other sizes": (
+        lambda c: [i.update(width=63) for i in c["images"]],
+        "correct its width and height",
+    ),
     "other runs": (
         lambda c: c["annotations"][0].update(segmentation={"size": [64, 64], "counts": [3]}),
         "annotations[0].segmentation has counts that are not the runs of 4096 pixels",
@@ -197,7 +210,9 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("spoil, message", SPOILT.values(), ids=SPOILT.keys())
-def test_spoilt_annotations_end_in_a_sentence(dataset, run, tmp_path, capsys, request, spoil, message):
+def test_spoilt_annotations_end_in_a_sentence(
+    dataset, run, tmp_path, capsys, request, spoil, message
+):
     content = json.loads(dataset[0].read_text())
     spoil(content)
     (tmp_path / "spoilt.json").write_text(json.dumps(content))
@@ -218,7 +233,11 @@ def test_training_and_evaluation_need_no_network(run, tmp_path, monkeypatch):
     assert results(tmp_path / "out")
     # A config that names a URL is another matter.
     with pytest.raises((SystemExit, AssertionError)):
-        run(tmp_path / "url", "--eval-only", options=["MODEL.WEIGHTS", "https://example.invalid/a.pth"])
+        run(
+            tmp_path / "url",
+            "--eval-only",
+            options=["MODEL.WEIGHTS", "https://example.invalid/a.pth"],
+        )
 
 
 def test_a_packaged_config_is_found_from_another_folder(run, tmp_path, monkeypatch):

@@ -60,7 +60,9 @@ def _edited(*keys: Any, to: Any) -> bytes:
     for key in keys[:-1]:
         place = place[key]
     place[keys[-1]] = "@"
-    return json.dumps(content).replace('"@"', to if isinstance(to, str) else json.dumps(to)).encode()
+    return (
+        json.dumps(content).replace('"@"', to if isinstance(to, str) else json.dumps(to)).encode()
+    )
 
 
 _BOX, _MASK, _RLE = (("annotations", 0, "bbox"), ("annotations", 0, "segmentation"),
@@ -187,7 +189,9 @@ def frequency_cases() -> Iterator[Case]:
 
 
 def config_cases() -> Iterator[Case]:
-    bomb = "a0: &a0 [1, 2]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
+    bomb = "a0: &a0 [1, 2]\n" + "".join(
+        f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)
+    )
     kinds = {
         "yaml bomb": [bomb, bomb + "MODEL: {DEVICE: *a59}"],
         "yaml loop": ["&a [*a]", "MODEL: &m {LONG_TAIL: *m}", "_BASE_: {own}"],
@@ -227,7 +231,9 @@ def image_cases() -> Iterator[Case]:
             yield Case("truncated image", "image", ".png", text(whole[:end]))
         for seed in range(4):
             yield Case("image with other bytes", "image", ".png", text(flipped(whole, seed)))
-    yield Case("image of another size", "image", ".png", lambda path: Image.new("RGB", (9, 7)).save(path))
+    yield Case(
+        "image of another size", "image", ".png", lambda path: Image.new("RGB", (9, 7)).save(path)
+    )
     for mode in ("1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"):
         format = "TIFF" if mode in ("CMYK", "F") else "PNG"
         yield Case("image of another mode", "image", ".png",
@@ -235,7 +241,9 @@ def image_cases() -> Iterator[Case]:
     huge = io.BytesIO()
     Image.new("1", (1, 1)).save(huge, "PNG")
     header = huge.getvalue()[12:16] + (60_000).to_bytes(4, "big") * 2 + huge.getvalue()[24:29]
-    bomb = huge.getvalue()[:12] + header + zlib.crc32(header).to_bytes(4, "big") + huge.getvalue()[33:]
+    bomb = (
+        huge.getvalue()[:12] + header + zlib.crc32(header).to_bytes(4, "big") + huge.getvalue()[33:]
+    )
     yield Case("image bomb", "image", ".png", text(bomb))
     yield Case("text for an image", "image", ".png", text("<svg onload='x'/>"))
     yield from (c for c in _odd_files("image", ".png") if c.kind != "named pipe")
@@ -248,9 +256,13 @@ def checkpoint_cases() -> Iterator[Case]:
     torch.save(good, buffer)
     for suffix, whole in ((".pth", buffer.getvalue()), (".pkl", pickle.dumps(zoo))):
         for part in range(1, 8):
-            yield Case("truncated checkpoint", "checkpoint", suffix, text(whole[: len(whole) * part // 8]))
+            yield Case(
+                "truncated checkpoint", "checkpoint", suffix, text(whole[: len(whole) * part // 8])
+            )
         for seed in range(8):
-            yield Case("checkpoint with other bytes", "checkpoint", suffix, text(flipped(whole, seed)))
+            yield Case(
+                "checkpoint with other bytes", "checkpoint", suffix, text(flipped(whole, seed))
+            )
         yield from _odd_files("checkpoint", suffix)
     contents = {
         "not a dict": [[], 1, None, "x", (1, 2)],
@@ -272,7 +284,9 @@ def checkpoint_cases() -> Iterator[Case]:
         yield Case("odd zoo file", "checkpoint", ".pkl", text(pickle.dumps(value)))
     yield Case("zip bomb", "checkpoint", ".pth", _zip_bomb, heavy=True)
     yield Case("pickle bomb", "checkpoint", ".pkl", text(b"\x80\x02Nr\xff\xff\xff\xff."))
-    yield Case("pickle bomb", "checkpoint", ".pkl", text(b"\x80\x05\x96" + b"\x00" * 5 + b"\x01\x00\x00."))
+    yield Case(
+        "pickle bomb", "checkpoint", ".pkl", text(b"\x80\x05\x96" + b"\x00" * 5 + b"\x01\x00\x00.")
+    )
 
 
 def _zip_bomb(path: Path) -> None:
@@ -292,4 +306,10 @@ def flipped(content: bytes, seed: int) -> bytes:
 
 
 def all_cases() -> list[Case]:
-    return [*annotation_cases(), *frequency_cases(), *config_cases(), *image_cases(), *checkpoint_cases()]
+    return [
+        *annotation_cases(),
+        *frequency_cases(),
+        *config_cases(),
+        *image_cases(),
+        *checkpoint_cases(),
+    ]

@@ -27,7 +27,13 @@ JSON = st.recursive(
 
 def _places(value, path=()):
     """The way to every value in a nest of dicts and lists."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in items:
         yield (*path, key)
         yield from _places(inner, (*path, key))
@@ -88,7 +94,10 @@ def fuzz(examples: int) -> list[str]:
 
     defaults = yaml.safe_load(load_config("").dump())
     some = {key: defaults[key] for key in ("MODEL", "SOLVER", "DATASETS", "TEST", "VERSION")}
-    small = {**some, "MODEL": {key: some["MODEL"][key] for key in ("LONG_TAIL", "DEVICE", "ROI_HEADS")}}
+    small = {
+        **some,
+        "MODEL": {key: some["MODEL"][key] for key in ("LONG_TAIL", "DEVICE", "ROI_HEADS")},
+    }
     kinds = {
         "annotation files": (spoilt(GOOD).map(lambda c: json.dumps(c).encode()), read_annotations),
         "bytes for annotation files": (st.binary(max_size=200), read_annotations),

@@ -17,7 +17,9 @@ Data = tuple[Path, Path]  # json and image root
 def full_after(checkpoints: int) -> None:
     """From this many checkpoints on no file may grow beyond 100 kB, as on a full disk."""
     limit = (100_000, resource.RLIM_INFINITY)
-    at_checkpoint(checkpoints + 1, functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, limit))
+    at_checkpoint(
+        checkpoints + 1, functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, limit)
+    )
 
 
 def at_checkpoint(number: int, do: Callable[[], None]) -> None:

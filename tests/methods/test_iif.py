@@ -174,7 +174,9 @@ def test_a_detector_starts_at_chance():
 
 def test_strength_is_the_exponent_of_the_factor(frequency, logits):
     whole, weights = build_method("IIF", frequency), iif_weights(frequency)
-    assert torch.equal(build_method("IIF", frequency, strength=1.0).adjust(logits), whole.adjust(logits))
+    assert torch.equal(
+        build_method("IIF", frequency, strength=1.0).adjust(logits), whole.adjust(logits)
+    )
     off = build_method("IIF", frequency, strength=0)
     assert torch.equal(off.probabilities(logits), logits.softmax(1))
     half = build_method("IIF", frequency, strength=0.5).adjust(logits)

@@ -98,4 +98,3 @@ def _slice(records: list[dict], images: Optional[int]) -> list[dict]:
     if images < 1:
         raise ConfigError(f"--images is {images}; at least one image has to be analysed")
     return [records[place * len(records) // images] for place in range(images)]
-

@@ -168,7 +168,11 @@ def _evaluated(truth: COCO, boxes: np.ndarray) -> COCOeval:
 def _dataset(truth: GroundTruth, indices: Sequence[int], groups: Optional[np.ndarray]) -> dict:
     """The images and objects as hotcoco takes them, in LVIS's form for its groups of classes."""
     categories = [
-        {"id": number + 1, "name": str(number), "frequency": "f" if groups is None else groups[number]}
+        {
+            "id": number + 1,
+            "name": str(number),
+            "frequency": "f" if groups is None else groups[number],
+        }
         for number in range(len(truth.categories))
     ]
     everything = [category["id"] for category in categories]

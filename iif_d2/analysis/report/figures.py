@@ -125,7 +125,13 @@ def heat(
         trace["texttemplate"] = "%{z:.0f} %"
     ends = {"x": (-0.5, len(columns) - 0.5), "y": (-0.5, len(rows) - 0.5)}
     shapes = [
-        {"type": "line", f"{a}0": at - 0.5, f"{a}1": at - 0.5, f"{b}0": ends[b][0], f"{b}1": ends[b][1]}
+        {
+            "type": "line",
+            f"{a}0": at - 0.5,
+            f"{a}1": at - 0.5,
+            f"{b}0": ends[b][0],
+            f"{b}1": ends[b][1],
+        }
         for at in borders
         for a, b in ("xy", "yx")
     ]

@@ -188,9 +188,7 @@ class Run:
                 weights = os.path.join(self.folder, file.read().strip())
         return not os.path.isfile(weights) or os.path.getmtime(path) >= os.path.getmtime(weights)
 
-    def _detect(
-        self, dataset: str, records: list[dict], truth: GroundTruth, folder: str
-    ) -> None:
+    def _detect(self, dataset: str, records: list[dict], truth: GroundTruth, folder: str) -> None:
         frequency = self.frequency([category.name for category in truth.categories])
         evaluator = LongTailEvaluator(dataset, folder, frequency=frequency, write_results=True)
         loader = build_detection_test_loader(
@@ -202,4 +200,3 @@ class Run:
             for inputs in tqdm(loader, desc=f"detecting with {self.name}", unit="image"):
                 evaluator.process(inputs, self.model(inputs))
         save_results(os.path.join(folder, "results.json"), {dataset: evaluator.evaluate()})
-

@@ -41,8 +41,7 @@ def detectron2s(masks, boxes, height: int, width: int) -> list[dict]:
     """As its postprocessing and `instances_to_coco_json` do."""
     pasted = paste_masks_in_image(masks, boxes, (height, width), 0.5).cpu()
     encoded = [
-        coco_mask.encode(np.array(mask[:, :, None], order="F", dtype="uint8"))[0]
-        for mask in pasted
+        coco_mask.encode(np.array(mask[:, :, None], order="F", dtype="uint8"))[0] for mask in pasted
     ]
     return [{"size": rle["size"], "counts": rle["counts"].decode()} for rle in encoded]
 

@@ -56,7 +56,7 @@ def decode_json(path: str | os.PathLike, schema: Any, kind: str) -> Any:
 
 @contextlib.contextmanager
 def paused_gc() -> Iterator[None]:
-    """For making millions of objects that have no cycles: looking for some takes most of the time."""
+    """For making millions of objects without cycles: looking for some takes most of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

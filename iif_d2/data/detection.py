@@ -57,7 +57,8 @@ def detection_dicts(
     loaded = [dataset_dicts(name) for name in names]
     for name, dicts in zip(names, loaded):
         if not len(dicts):
-            raise DataError(f"data set {name!r} has no images")
+            where = MetadataCatalog.get(name).get("json_file", f"data set {name!r}")
+            raise DataError(f"{where}: 'images' is empty; there is nothing to train or evaluate on")
     parts = [d if isinstance(d, DatasetDicts) else DatasetDicts.of(d) for d in loaded]
     dicts = functools.reduce(DatasetDicts.__add__, parts)
     if filter_empty:

@@ -189,7 +189,10 @@ def test_a_run_that_cannot_start_changes_no_output(run, trained, capsys, argumen
 
 
 SPOILT = {
-    "no images": (lambda c: c.update(images=[], annotations=[]), "is empty"),
+    "no images": (
+        lambda c: c.update(images=[], annotations=[]),
+        "spoilt.json: 'images' is empty",
+    ),
     "no annotations": (
         lambda c: c.update(annotations=[]),
         "spoilt.json: no class has a single training image",

@@ -48,19 +48,29 @@ class Row:
 
 
 def alternate(
-    sides: dict[str, Callable[[], Any]], repeat: int, device: str = "cpu", warm_up: int = 1
+    sides: dict[str, Callable[[], Any]],
+    repeat: int,
+    device: str = "cpu",
+    warm_up: int = 1,
+    calls_of_ours: int = 1,
 ) -> dict[str, list[float]]:
-    """Seconds of `repeat` calls of each side, in turn, so that both meet the same disturbances."""
+    """Seconds of `repeat` calls of each side, in turn, so that both meet the same disturbances.
+
+    Args:
+        calls_of_ours: in each turn; where the other side takes seconds, a few calls of
+            milliseconds say nothing.
+    """
     synchronize = _synchronizer(device)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(warm_up + repeat):
         for name, call in sides.items():
-            synchronize()
-            start = time.perf_counter()
-            call()
-            synchronize()
-            if turn >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+            for _ in range(calls_of_ours if name == "ours" else 1):
+                synchronize()
+                start = time.perf_counter()
+                call()
+                synchronize()
+                if turn >= warm_up:
+                    seconds[name].append(time.perf_counter() - start)
     return seconds
 
 

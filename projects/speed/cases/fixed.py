@@ -13,7 +13,7 @@ from measure import Row, compared
 
 from cases.evaluation import DETECTIONS, result_dicts, simulated, write_evaluation_set
 
-IMAGES = 500
+IMAGES = 250
 GROUPS = ("", "r", "c", "f")
 
 

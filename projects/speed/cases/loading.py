@@ -29,7 +29,13 @@ def run(options):
                 "dataset dicts",
                 f"{name}, {os.path.getsize(path) / 1e9:.2f} GB",
                 reference="Detectron2",
-                **compared("loading", path, lvis, repeat=3, reference_repeat=1 if lvis else 3),
+                **compared(
+                    "loading",
+                    path,
+                    lvis,
+                    repeat=2 if lvis else 3,
+                    reference_repeat=1 if lvis else 3,
+                ),
             )
         yield Row(
             "dataset dicts, all made at once",

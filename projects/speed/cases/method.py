@@ -24,7 +24,7 @@ def run(options):
     yield classifier(options)
     models = {side: lvis_model(name, options.device) for side, name in METHODS.items()}
     models["ours"].load_state_dict(models["theirs"].state_dict(), strict=False)
-    repeat = 40 if options.full else 6
+    repeat = 40 if options.full else 4
     for name, step in (("training step", train_step), ("inference", infer)):
         batch = images(options.device)
         sides = {side: partial(step, model, batch) for side, model in models.items()}

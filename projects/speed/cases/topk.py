@@ -36,9 +36,10 @@ def measured(
         "theirs": lambda: fast_rcnn_inference_single_image(*arguments),
     }
     slow = candidates > 1_000_000 and classes > 1203
-    repeat = 1 if slow else 50 if candidates < 10_000 else 5
+    small = candidates < 10_000
+    repeat = 1 if slow else 50 if small else 3 if candidates > 1_000_000 else 5
     repeat *= 3 if options.full else 1
-    seconds = alternate(sides, repeat, options.device, 0 if slow else 1)
+    seconds = alternate(sides, repeat, options.device, 0 if slow else 1, 1 if small else 5)
     ours, theirs = (call() for call in sides.values()) if not slow else (None, None)
     return Row(
         "top-k inference",

@@ -26,11 +26,8 @@ def main() -> None:
     parser.add_argument("--train", default="mini_lvis_train", help="its counts say what is rare")
     args = parser.parse_args()
     truth, *runs = (json.load(open(path, encoding="utf-8")) for path in args.files)
-    groups = dict(
-        zip(
-            sorted(c["id"] for c in truth["categories"]), count_class_frequency(args.train).groups()
-        )
-    )
+    category_ids = sorted(category["id"] for category in truth["categories"])
+    groups = dict(zip(category_ids, count_class_frequency(args.train).groups()))
     objects = by_place(truth["annotations"])
     found = []
     for number, detections in enumerate(runs):
@@ -47,10 +44,8 @@ def main() -> None:
     rare = [place for place in objects if groups[place[1]] == "r"]
     for words, wanted in (("second only", (0, 1)), ("first only", (1, 0)), ("neither", (0, 0))):
         some = [p for p in rare if tuple(int(f[p].any()) for f in found) == wanted]
-        print(
-            f"{words}: {len(some)} pairs of rare class and image; images",
-            *sorted({p[0] for p in some}),
-        )
+        images = sorted({p[0] for p in some})
+        print(f"{words}: {len(some)} pairs of rare class and image; images", *images)
 
 
 def by_place(records) -> dict[tuple, list[dict]]:
@@ -66,9 +61,8 @@ def matched(objects: list[dict], detections: list[dict]) -> np.ndarray:
     found = np.zeros(len(objects), bool)
     if not detections:
         return found
-    overlap = mask.iou(
-        *([r["bbox"] for r in some] for some in (detections, objects)), [0] * len(objects)
-    )
+    boxes = ([record["bbox"] for record in some] for some in (detections, objects))
+    overlap = mask.iou(*boxes, [0] * len(objects))
     for row in overlap:
         best = int(np.where(found, -1, row).argmax())
         found[best] |= row[best] >= 0.5

@@ -100,17 +100,10 @@ class FormatProbe(Struct):
     format: Optional[str] = None
 
 
-class IndexedAnnotation(Struct, gc=False):
+class IndexedAnnotation(Annotation, gc=False):
     """The same with the mask's text."""
 
-    image_id: Id
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    id: Optional[int] = None
-    area: Optional[float] = None
-    iscrowd: Optional[int] = None
     segmentation: Raw = Raw(b"")
-    keypoints: Optional[list[Number]] = None
 
 
 class IndexedFile(Struct):

@@ -14,7 +14,7 @@ from detectron2.modeling.backbone import build_resnet_backbone
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from ..files import refuse_zip_bomb, write_atomically
+from ..files import load_tensors, write_atomically
 
 # What both libraries' networks want (their ImageNet statistics times 255), and where they stride.
 PREPROCESSING = {
@@ -109,8 +109,7 @@ def _load(path: str) -> Mapping[str, Tensor]:
 
             content = load_file(path)
         else:
-            refuse_zip_bomb(path)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_tensors(path)
     except ImportError:
         raise CheckpointError("reading it needs: pip install safetensors") from None
     except CheckpointError:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import CheckpointError
-from ..files import refuse_zip_bomb
+from ..files import load_tensors
 from .safe_pickle import load_plain_pickle
 
 
@@ -28,8 +28,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         if path.endswith(".pkl"):
             content = _from_zoo(load_plain_pickle(path))
         else:
-            refuse_zip_bomb(path)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_tensors(path)
             content = _from_pycls(content) if path.endswith(".pyth") else _with_model(content)
     except CheckpointError:
         raise

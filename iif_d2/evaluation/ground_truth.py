@@ -113,16 +113,16 @@ class GroundTruth:
         return record
 
     def annotation_records(self, index: int, masks: bool) -> list[dict]:
-        """The image's objects as hotcoco takes them; crowds (`iscrowd`) are regions to ignore.
+        """The image's objects as hotcoco takes them, without the ids that those of several images
+        are given together; crowds (`iscrowd`) are regions to ignore.
 
         Raises:
             DataError: masks are asked for and an object has none.
         """
         records = []
         seen = zip(self._item(index).annotations, self._seen[self._own(index)].tolist())
-        for number, annotation in enumerate((a for a, counts in seen if counts), start=1):
+        for annotation in (a for a, counts in seen if counts):
             record = {
-                "id": number,
                 "image_id": index + 1,
                 "category_id": self._class_of[annotation.category_id] + 1,
                 "bbox": annotation.bbox,

@@ -14,7 +14,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from iif_d2.errors import CheckpointError, ConfigError
-from iif_d2.files import refuse_zip_bomb, write_atomically
+from iif_d2.files import load_tensors, write_atomically
 from iif_d2.frequency import ClassFrequency
 from iif_d2.yaml_files import parse_yaml
 
@@ -179,8 +179,7 @@ def _load(path: str) -> dict:
     if not os.path.isfile(path):
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        refuse_zip_bomb(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except CheckpointError:
         raise
     except Exception as error:  # what a damaged file raises is up to where it breaks

@@ -17,6 +17,7 @@ from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
 
 from ..errors import in_words
+from ..process_group import end_process_group
 
 logger = logging.getLogger(__name__)
 
@@ -55,23 +56,26 @@ def _run_under_torchrun(main: Callable[[Namespace], Any], args: Namespace) -> No
         torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if on_gpu else "gloo")
     comm.create_local_process_group(local_size)
-    try:
-        _run(main, args)
-    finally:
-        dist.destroy_process_group()
+    _run(main, args)
 
 
 def _run(main: Callable[[Namespace], Any], args: Namespace) -> None:
     _share_cores()
     try:
         main(args)
+        code = 0
+    except SystemExit as exit:
+        code = exit.code
     except Exception as error:
         message = in_words(error)
         if message is None:
             raise
         logger.error("%s", error)  # into log.txt
         print(f"error: {message}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        code = EXIT_BAD_INPUT
+    end_process_group()
+    if code:
+        sys.exit(code)
 
 
 def _pass_on(number: int, frame: Any) -> None:

@@ -13,6 +13,7 @@ from detectron2.data import get_detection_dataset_dicts
 from iif_d2 import register_long_tail_instances
 from iif_d2.data import TrainingBatches, dicts_kept, sharing
 from iif_d2.errors import DataError
+from iif_d2.process_group import end_process_group
 
 
 def left_over() -> set[str]:
@@ -35,7 +36,7 @@ def work(rank: int, folder: str, paths: tuple[str, str]) -> None:
     found = {mode: loaded(rank, mode) for mode in MODES}
     with open(os.path.join(folder, str(rank)), "wb") as file:
         pickle.dump(found, file)
-    dist.destroy_process_group()
+    end_process_group()
 
 
 def loaded(rank: int, mode: str) -> tuple:

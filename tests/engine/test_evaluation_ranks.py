@@ -5,6 +5,7 @@ import torch.distributed as dist
 from torch import nn
 
 from iif_d2.engine.statistics import share_statistics
+from iif_d2.process_group import end_process_group
 
 
 def work(rank, folder):
@@ -16,7 +17,7 @@ def work(rank, folder):
     own = model[1].running_mean.clone()
     share_statistics(model)
     torch.save({"own": own, "shared": model.state_dict()}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    end_process_group()
 
 
 def test_statistics_of_batch_norm_are_rank_0s(tmp_path):

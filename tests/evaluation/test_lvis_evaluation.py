@@ -20,6 +20,7 @@ from iif_d2.errors import ConfigError, DataError, UnknownNameError
 from iif_d2.evaluation import LongTailEvaluator
 from iif_d2.evaluation.reference import METRICS, lvis_api_metrics
 from iif_d2.frequency import ClassFrequency
+from iif_d2.process_group import end_process_group
 
 CATEGORY_IDS = (2, 3, 7, 8, 12, 40, 41, 90)  # with holes; the last one has no object
 GROUP = dict(zip(CATEGORY_IDS, "rcfrcfrc"))
@@ -398,7 +399,7 @@ def evaluate_share(rank, name, path, outputs, folder):
     results = run(name, {id: outputs[id] for id in share}, output_dir=folder, **OPTIONS)
     with open(f"{folder}/results_{rank}.pkl", "wb") as file:
         pickle.dump(results, file)
-    dist.destroy_process_group()
+    end_process_group()
 
 
 def test_two_ranks_give_the_numbers_of_one(register, tmp_path):

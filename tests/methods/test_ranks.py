@@ -6,6 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from iif_d2.methods import METHOD_REGISTRY, build_method
+from iif_d2.process_group import end_process_group
 
 from .helpers import random_batch, random_frequency
 
@@ -32,7 +33,7 @@ def work(rank, init_file, out):
     dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
     states = {(n, b): gather(n, b, rank) for n in GATHERING for b in (True, False)}
     torch.save(states, f"{out}/{rank}.pt")
-    dist.destroy_process_group()
+    end_process_group()
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,7 @@ def _rank(rank: int, side: str, path: str, ranks: int, folder: str) -> None:
 
     from cases.loading import digest
     from iif_d2.data import load_instances, load_once
+    from iif_d2.process_group import end_process_group
 
     logging.disable()
     dist.init_process_group(
@@ -79,7 +80,7 @@ def _rank(rank: int, side: str, path: str, ranks: int, folder: str) -> None:
     dist.barrier()
     with open(os.path.join(folder, str(rank)), "w") as file:
         json.dump({"seconds": seconds, "memory": memory, "digest": found}, file)
-    dist.destroy_process_group()
+    end_process_group()
 
 
 def _proportional() -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.multiprocessing import ProcessExitedException
 
 from iif_d2.errors import ConfigError, IIFError
+from iif_d2.process_group import end_process_group
 
 T = TypeVar("T")
 
@@ -117,4 +118,4 @@ def _work_as(rank: int, local: int, world_size: int, address: str, work: Callabl
     try:
         work(Ranks(rank, world_size, device))
     finally:
-        dist.destroy_process_group()
+        end_process_group()

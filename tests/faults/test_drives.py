@@ -61,6 +61,9 @@ def test_growth_is_seen():
     assert "median of open files" in growth([Usage(100, 10 + i // 100) for i in range(400)])
     leap = [Usage(100, 10)] * 390 + [Usage(100, 16)] * 10
     assert "peak of open files" in growth(leap)
+    evaluating = [Usage(100, 173 if i % 50 == 0 else 88) for i in range(399)]
+    assert not growth([*evaluating, Usage(100, 174)])
+    assert "peak of open files" in growth([*evaluating, Usage(100, 179)])
     peak = flat[:380] + [Usage(200, 10)] + flat[:19]
     assert "peak of memory" in growth(peak)
 

@@ -119,8 +119,8 @@ class ClassFrequency:
         """Write to a json file, whole or not at all."""
         import msgspec
 
+        from .annotations.schema import FrequencyFile
         from .files import write_atomically
-        from .schema import FrequencyFile
 
         instances = None if self.instance_count is None else self.instance_count.tolist()
         content = FrequencyFile(
@@ -135,8 +135,8 @@ class ClassFrequency:
         Raises:
             DataError: the file is missing, cut short or not a frequency file; the message names it.
         """
-        from .annotations import decode_json
-        from .schema import FrequencyFile
+        from .annotations.decoding import decode_json
+        from .annotations.schema import FrequencyFile
 
         content = decode_json(path, FrequencyFile, "a saved ClassFrequency")
         try:
@@ -208,8 +208,8 @@ def load_frequency(path: str, cache_dir: Optional[str] = None) -> ClassFrequency
     Raises:
         DataError: it is neither.
     """
-    from .annotations import decode_json
-    from .schema import FormatProbe
+    from .annotations.decoding import decode_json
+    from .annotations.schema import FormatProbe
 
     if decode_json(path, FormatProbe, "a json file with class frequencies").format is not None:
         return ClassFrequency.load(path)
@@ -253,7 +253,7 @@ def _count_json(path: str, cache_dir: Optional[str]) -> ClassFrequency:
 
 
 def _count_labels(path: str) -> ClassFrequency:
-    from .labels import read_places
+    from .annotations.labels import read_places
 
     labels = read_places(path)
     names = [category.name for category in labels.categories]

@@ -10,7 +10,7 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from ..annotations import decode_json
+from ..annotations.decoding import decode_json
 from ..errors import DataError
 from ..evaluation.results import load_results
 from ..files import csv_text, write_atomically

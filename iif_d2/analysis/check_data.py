@@ -9,7 +9,8 @@ from typing import Optional
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..annotations import decode_json
+from ..annotations.decoding import decode_json
+from ..annotations.schema import IndexFile
 from ..data import datasets_root
 from ..data.instances import image_path
 from ..errors import DataError, UnknownNameError
@@ -19,7 +20,6 @@ from ..frequency import (
     count_class_frequency,
     packaged_frequency,
 )
-from ..schema import IndexFile
 from .frequency_plot import plot_frequency
 from .plotting import GROUP_NAMES
 

@@ -9,10 +9,10 @@ from typing import Any, Optional
 import numpy as np
 from detectron2.structures import BoxMode
 
-from ..annotation_index import AnnotationIndex, Doubtful
-from ..annotation_reading import drawn_polygons, read_index
+from ..annotations.index import AnnotationIndex, Doubtful
+from ..annotations.reading import drawn_polygons, read_index
+from ..annotations.schema import DecodedAnnotation, Image
 from ..errors import DataError
-from ..schema import DecodedAnnotation, Image
 from .dicts import DatasetDicts, Labels
 
 logger = logging.getLogger(__name__)

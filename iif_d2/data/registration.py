@@ -9,10 +9,10 @@ from typing import Any, Optional
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
-from ..annotations import decode_json
+from ..annotations.decoding import decode_json
+from ..annotations.schema import Category, CategoryFile
 from ..errors import ConfigError
 from ..frequency import ClassFrequency, count_class_frequency
-from ..schema import Category, CategoryFile
 from .instances import load_instances
 
 

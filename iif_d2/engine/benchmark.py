@@ -26,7 +26,7 @@ from ..analysis.benchmark_table import (
     read_table,
     write_tables,
 )
-from ..annotations import decode_json
+from ..annotations.decoding import decode_json
 from ..config import config_path
 from ..errors import ConfigError, DataError, UnknownNameError
 from ..evaluation.lvis_evaluation import RESULTS_FILE

@@ -7,9 +7,9 @@ from typing import Optional, Union
 
 import numpy as np
 
-from ..annotation_reading import read_index
+from ..annotations.reading import read_index
+from ..annotations.schema import DecodedAnnotation, Id, ImageItem
 from ..errors import DataError
-from ..schema import DecodedAnnotation, Id, ImageItem
 
 _MOST_CLASSES = 100_000  # 3 GB of precisions: 10 IoUs, 101 recalls, 4 areas
 

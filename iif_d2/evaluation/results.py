@@ -6,7 +6,7 @@ import math
 import os
 from typing import Mapping, Union
 
-from ..annotations import decode_json
+from ..annotations.decoding import decode_json
 from ..files import write_atomically
 
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")

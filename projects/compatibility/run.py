@@ -41,9 +41,9 @@ CELLS = {
 # What differs between versions: models, checkpoints, data, evaluation, the command line. What is
 # left out is mathematics of one method each, and the classification project.
 TESTS = ["tests/test_config.py", "tests/test_files.py", "tests/test_frequency.py",
-         "tests/test_imports.py", "tests/test_tables.py", "tests/data", "tests/checkpoint",
-         "tests/engine", "tests/evaluation", "tests/modeling", "tests/analysis",
-         "tests/methods/test_every_method.py", "tests/methods/test_iif.py"]  # fmt: skip
+         "tests/test_imports.py", "tests/test_tables.py", "tests/annotations", "tests/data",
+         "tests/checkpoint", "tests/engine", "tests/evaluation", "tests/modeling",
+         "tests/analysis", "tests/methods/test_every_method.py", "tests/methods/test_iif.py"]  # fmt: skip
 COLUMNS = ("cell", "Python", "torch", "torchvision", "numpy", "Detectron2", "tests", "minutes")
 _PROBE = """
 import json, numpy, platform, torch, torchvision

@@ -176,11 +176,11 @@ def test_lvis_ids_with_holes_are_left_to_detectron2(tmp_path):
 
 
 def test_the_evaluator_reads_no_file_that_a_loader_holds(crowded, monkeypatch):
-    from iif_d2 import annotation_reading
+    from iif_d2.annotations import reading
 
     os.utime(crowded[0], (1e9, 1e9))  # one written just now might be written again
     dicts = load_instances(*crowded)
-    monkeypatch.setattr(annotation_reading, "_quickly", None)
+    monkeypatch.setattr(reading, "_quickly", None)
     truth = GroundTruth(crowded[0])
     assert [truth.image_id(i) for i in range(len(truth))] == [d["image_id"] for d in dicts]
     os.utime(crowded[0], (1e9, 2e9))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_util
 
-from iif_d2 import annotation_reading, json_parts
+from iif_d2.annotations import json_parts, reading
 from iif_d2.data import load_instances
 from iif_d2.errors import DataError
 
@@ -206,7 +206,7 @@ def test_any_json_gives_detectron2s_dicts(tmp_path_factory, lvis, data, indent, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_parts, "_PART", part)
         if slowly:
-            patch.setattr(annotation_reading, "_quickly", lambda *_: None)
+            patch.setattr(reading, "_quickly", lambda *_: None)
         ours = load_instances(path, "/images/")
     if lvis:
         theirs = load_lvis_json(path, "/images/")
@@ -241,12 +241,12 @@ def test_both_ways_find_the_same(tmp_path_factory, data, lvis):
 
     quickly = outcome()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(annotation_reading, "_quickly", lambda *_: None)
+        patch.setattr(reading, "_quickly", lambda *_: None)
         assert outcome() == quickly
 
 
 def test_usual_files_are_not_read_record_by_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(annotation_reading, "_by_record", None)
+    monkeypatch.setattr(reading, "_by_record", None)
     for lvis in (True, False):
         path, root = make_dataset(tmp_path / str(lvis), lvis=lvis)
         assert len(load_instances(str(path), str(root))) == 8
@@ -254,13 +254,13 @@ def test_usual_files_are_not_read_record_by_record(tmp_path, monkeypatch):
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     path, root = make_dataset(tmp_path)
-    whole = annotation_reading._parsed
+    whole = reading._parsed
 
     def parsed(*arguments):
         with open(path, "a") as file:
             file.write(" ")
         return whole(*arguments)
 
-    monkeypatch.setattr(annotation_reading, "_parsed", parsed)
+    monkeypatch.setattr(reading, "_parsed", parsed)
     with pytest.raises(DataError, match="changed while it was read"):
         load_instances(str(path), str(root))

@@ -16,7 +16,8 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from msgspec import Struct
 from tqdm import tqdm
 
-from ...annotations import decode_json
+from ...annotations.decoding import decode_json
+from ...annotations.schema import Id
 from ...checkpoint import load_trained_model
 from ...config import load_config
 from ...data import LongTailDatasetMapper, config_frequency, known_frequency
@@ -26,7 +27,6 @@ from ...evaluation.ground_truth import GroundTruth
 from ...evaluation.lvis_evaluation import RESULTS_FILE
 from ...evaluation.results import Results, load_results, save_results
 from ...frequency import ClassFrequency
-from ...schema import Id
 
 
 class _Box(Struct, gc=False):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from iif_d2.polygon_text import coordinate_bounds
+from iif_d2.annotations.polygon_text import coordinate_bounds
 
 NUMBERS = st.one_of(
     st.floats(0, 999.99).map(lambda value: round(value, 2)),

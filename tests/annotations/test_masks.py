@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from iif_d2.annotations.masks import check_geometry, covers
+from iif_d2.annotations.schema import Annotation, AnnotationFile, Category, Image, Rle
 from iif_d2.errors import DataError
-from iif_d2.masks import check_geometry, covers
-from iif_d2.schema import Annotation, AnnotationFile, Category, Image, Rle
 
 
 def test_run_lengths_in_both_spellings_cover_their_pixels():

@@ -12,7 +12,7 @@ import mmap
 import os
 from typing import TYPE_CHECKING, Any, Iterator
 
-from .errors import DataError
+from ..errors import DataError
 
 if TYPE_CHECKING:
     from .schema import LabelFile

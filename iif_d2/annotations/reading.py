@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 import torch
 
-from .annotation_columns import Columns
-from .annotation_index import AnnotationIndex, Doubtful, live_index
-from .annotations import check_references, decode_json, paused_gc
-from .errors import DataError
+from ..errors import DataError
+from .columns import Columns
+from .decoding import check_references, decode_json, paused_gc
+from .index import AnnotationIndex, Doubtful, live_index
 from .json_parts import list_parts, opening, record_spans, rest_of_file
 from .masks import FARTHEST, annotation_problem, check_geometry, sound_sizes
 from .schema import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iif_d2 import json_parts, labels
+from iif_d2.annotations import json_parts, labels
 from iif_d2.errors import DataError
 from iif_d2.frequency import count_class_frequency
 

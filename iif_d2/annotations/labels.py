@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .annotations import paused_gc, read_labels
+from .decoding import paused_gc, read_labels
 from .json_parts import list_parts, opening, rest_of_file
 
 _KNOWN_IDS = (-(1 << 62) + 1, -(1 << 62) + 2)

@@ -12,7 +12,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from .errors import DataError
+from ..errors import DataError
 from .schema import Annotation, Rle
 
 _LONGEST_SIDE = 1 << 17  # pixels; no picture that can be read is longer

@@ -6,10 +6,12 @@ import argparse
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
+from types import FrameType
 from typing import Mapping, Optional, Sequence
 
 from detectron2.data import MetadataCatalog
@@ -33,6 +35,8 @@ from ..evaluation.lvis_evaluation import RESULTS_FILE
 from ..files import write_atomically
 from ..frequency import count_class_frequency
 from .benchmark_rows import FALSE_POSITIVES, MODELS, NORMS, ROWS, TRAIN, VAL, Row
+from .launch import pass_on
+from .preemption import EXIT_PREEMPTED
 from .train import main
 
 CONFIGS = "Mini-InstanceSegmentation"
@@ -147,12 +151,21 @@ def _run_all(output: str, todo: list[tuple[Row, int]], opts: list[str], jobs: in
             base = done.get((row.on, seed))
             done[row.name, seed] = pool.submit(_run_one, output, row, seed, opts, base)
         bar = tqdm(as_completed(done.values()), total=len(done), desc="benchmark", unit="run")
+        before = signal.signal(signal.SIGTERM, _stop)
         try:
             for future in bar:
                 bar.set_postfix_str(future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: Optional[FrameType]) -> None:
+    """The runs save and end, and this process with them."""
+    pass_on(number, frame)
+    raise SystemExit(EXIT_PREEMPTED)
 
 
 def _run_one(output: str, row: Row, seed: int, opts: list[str], base: Optional[Future]) -> str:

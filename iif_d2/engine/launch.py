@@ -34,7 +34,7 @@ def launch(main: Callable[[Namespace], Any], args: Namespace) -> None:
         _run_under_torchrun(main, args)
         return
     if args.num_gpus > 1:
-        signal.signal(signal.SIGTERM, _pass_on)
+        signal.signal(signal.SIGTERM, pass_on)
     try:
         detectron2_launch(
             _run,
@@ -78,7 +78,7 @@ def _run(main: Callable[[Namespace], Any], args: Namespace) -> None:
         sys.exit(code)
 
 
-def _pass_on(number: int, frame: Any) -> None:
+def pass_on(number: int, frame: Any) -> None:
     """SIGTERM is for the processes that train; they save, and this one ends with them."""
     for process in multiprocessing.active_children():
         os.kill(process.pid, number)

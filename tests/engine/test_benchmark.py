@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,7 @@ from iif_d2.engine.benchmark_rows import MODELS, ROWS
 from iif_d2.methods import METHOD_REGISTRY
 
 from ..conftest import TINY
+from ..faults import children
 
 
 @pytest.fixture
@@ -86,6 +91,35 @@ def test_it_trains_evaluates_on_top_and_skips_what_is_done(
     started.clear()
     assert bench(tmp_path, *rows) == 0
     assert started == []
+
+
+def run_until_sigterm(words, folder):
+    """In place of a run: what it does when SIGTERM comes takes a while."""
+
+    def save(number, frame):
+        time.sleep(1)
+        (Path(folder) / "saved").touch()
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, save)
+    (Path(folder) / "started").touch()
+    time.sleep(600)
+
+
+def bench_until_sigterm(out):
+    benchmark._child = run_until_sigterm
+    sys.exit(bench(out, "--rows", "Softmax", "IIF raw", "--seeds", "0"))
+
+
+def test_sigterm_lets_its_runs_save_and_ends_with_them(tmp_path):
+    process = children.start(bench_until_sigterm, tmp_path)
+    softmax, iif = (tmp_path / "runs" / row / "seed0" for row in ("softmax", "iif_raw"))
+    deadline = time.monotonic() + 120
+    while not (softmax / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    assert children.end(process, 60) == 143
+    assert (softmax / "saved").exists() and not iif.exists()
 
 
 def test_what_another_machine_ran_is_not_run_but_is_in_the_table(started, tmp_path, capsys):

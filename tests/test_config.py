@@ -40,8 +40,7 @@ def test_methods_are_compared_on_one_lvis_recipe():
             cfg.defrost()
             cfg.MODEL.LONG_TAIL, cfg.OUTPUT_DIR = control.MODEL.LONG_TAIL, control.OUTPUT_DIR
             assert cfg == control, path
-    # The trainer has no second stage (DisAlign) and no pass for moments (LogN) yet; the other two
-    # are for classification.
+    # Second stages have leaves of their own (test_recipe_steps); two are for classification.
     without = ["DisAlign", "LogN", "LDAM", "Focal"]
     assert sorted([*methods, *without]) == sorted(name for name, _ in METHOD_REGISTRY)
 

@@ -7,6 +7,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from ..errors import ConfigError, built_from_config
+from ..modeling import warn_without_method
 from .checkpointer import LongTailCheckpointer
 from .frequencies import settle_frequencies
 
@@ -23,6 +24,7 @@ def load_trained_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
     """
     with built_from_config("the model"):
         model = build_model(cfg)
+    warn_without_method(model, cfg)
     return load_trained_weights(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume)
 
 

@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> str:
     if args.jobs < 1:
         raise ConfigError(f"--jobs is {args.jobs}; at least one run at a time")
     opts = [word for word in args.opts if word != "--"]
+    if "TEST.EVAL_PERIOD" in opts:
+        raise ConfigError("TEST.EVAL_PERIOD: a benchmark's run is evaluated once, at its end")
     _check_options(args.output, opts)
     rows = _chosen(args.rows)
     earlier = read_table(args.earlier) if args.earlier else {}

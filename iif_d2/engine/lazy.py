@@ -25,7 +25,8 @@ from ..data import attach_class_frequency, dicts_kept, shared_dicts
 from ..errors import ConfigError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
-from .finite import diverged, refuse_bad_gradients
+from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
+from .preemption import SaveOnSigterm
 from .second_stage import second_stage_methods
 from .statistics import share_statistics
 from .trainer import check_datasets
@@ -120,17 +121,21 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     refuse_bad_gradients(model, optimizer)
     output_dir = cfg.train.output_dir
     checkpointer = LongTailCheckpointer(model, output_dir, trainer=trainer)
-    evaluate = functools.partial(_evaluate, cfg, model)
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
         ]
     )
+    if cfg.train.amp.enabled:
+        look = hooks.CallbackHook(after_step=lambda t: refuse_endless_overflow(t.grad_scaler))
+        trainer.register_hooks([look])
     if comm.is_main_process():
         periodic = hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer)
         trainer.register_hooks([periodic])
-    trainer.register_hooks([hooks.EvalHook(cfg.train.eval_period, evaluate)])
+    save_on_sigterm = SaveOnSigterm(checkpointer)
+    evaluate = save_on_sigterm.at_once(functools.partial(_evaluate, cfg, model))
+    trainer.register_hooks([save_on_sigterm, hooks.EvalHook(cfg.train.eval_period, evaluate)])
     if comm.is_main_process():
         writers = default_writers(output_dir, cfg.train.max_iter)
         trainer.register_hooks([hooks.PeriodicWriter(writers, period=cfg.train.log_period)])

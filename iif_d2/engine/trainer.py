@@ -43,6 +43,7 @@ from ..data import (
 from ..errors import ConfigError, UnknownNameError, built_from_config
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
+from ..modeling import warn_without_method
 from .classifier_stats import ClassifierStats
 from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
@@ -111,10 +112,20 @@ class LongTailTrainer(DefaultTrainer):
         super().resume_or_load(resume)
         checkpoint = self.checkpointer.get_checkpoint_file() if resuming else self.cfg.MODEL.WEIGHTS
         settle_frequencies(self.model, training=True, checkpoint=checkpoint)
+        for method in self._second_stage:
+            if method.has_state and not resuming:
+                method.reset()  # an earlier pass may have come with MODEL.WEIGHTS
 
     def build_hooks(self) -> list:
         """Detectron2's, after what a step needs and before what resuming and SIGTERM need."""
-        usual = super().build_hooks()
+        save_on_sigterm = SaveOnSigterm(self.checkpointer)
+        usual = []
+        for hook in super().build_hooks():
+            if isinstance(hook, hooks.EvalHook):
+                evaluate = save_on_sigterm.at_once(self._evaluate)
+                usual += [save_on_sigterm, hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, evaluate)]
+            else:
+                usual.append(hook)
         later = [h for h in usual if isinstance(h, (hooks.EvalHook, hooks.PeriodicWriter))]
         self._exact_resume = ExactResume(
             self.data_loader,
@@ -127,8 +138,11 @@ class LongTailTrainer(DefaultTrainer):
             self._classifier_stats(),
             *usual,
             self._exact_resume,
-            SaveOnSigterm(self.checkpointer),
         ]
+
+    def _evaluate(self) -> dict:
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
 
     def _frozen_norms(self) -> Optional[FrozenNorms]:
         if self._second_stage:
@@ -167,7 +181,9 @@ class LongTailTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         with built_from_config("the model"):
-            return super().build_model(cfg)
+            model = super().build_model(cfg)
+        warn_without_method(model, cfg)
+        return model
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:

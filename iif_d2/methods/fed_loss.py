@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..frequency import ClassFrequency
 from .base import DeferredFrequency
 from .binary import BinaryMethod
@@ -40,8 +41,12 @@ class FedLoss(BinaryMethod):
     ) -> None:
         super().__init__(len(frequency), background)
         require_at_least(self, 1, fed_loss_num_classes=fed_loss_num_classes)
+        if fed_loss_num_classes != int(fed_loss_num_classes):
+            raise ConfigError(
+                f"FedLoss: fed_loss_num_classes must be a whole number, not {fed_loss_num_classes}"
+            )
         require_at_least(self, 0, fed_loss_freq_weight_power=fed_loss_freq_weight_power)
-        self.fed_loss_num_classes = fed_loss_num_classes
+        self.fed_loss_num_classes = int(fed_loss_num_classes)
         self.fed_loss_freq_weight_power = fed_loss_freq_weight_power
         self.set_frequency(frequency)
 

@@ -51,8 +51,8 @@ class NorCal(LongTailMethod):
         require_one_of(self, WEIGHTINGS, weighting=weighting)
         if weighting == "cb" and gamma >= 1:
             raise ConfigError(f"NorCal: gamma must be below 1 with weighting cb, not {gamma!r}")
-        if mode == "exps" and not renorm:
-            raise ConfigError("NorCal: mode exps gives no probabilities without renorm; use probs")
+        if mode != "probs" and not renorm:
+            raise ConfigError(f"NorCal: mode {mode} has no form without renorm; use probs")
         self.gamma, self.mode, self.renorm, self.weighting = gamma, mode, renorm, weighting
         self.set_frequency(frequency)
 
@@ -88,4 +88,4 @@ class NorCal(LongTailMethod):
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         adjusted = self._adjust(logits)
-        return adjusted.softmax(dim=1) if self.renorm or self.mode == "logits" else adjusted.exp()
+        return adjusted.softmax(dim=1) if self.renorm else adjusted.exp()

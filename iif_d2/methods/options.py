@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Sequence
 
 from ..errors import ConfigError, UnknownNameError
 
 
 def require_at_least(method: object, lowest: float, **options: float) -> None:
-    """Raise ConfigError for the first option below `lowest` (or not a number)."""
+    """Raise ConfigError for the first option below `lowest`, or no finite number."""
     for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= lowest:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not lowest <= value < math.inf:
             raise ConfigError(
                 f"{type(method).__name__}: {name} must be {lowest} or more, not {value!r}"
             )

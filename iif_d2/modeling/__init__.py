@@ -4,7 +4,12 @@ from .cosine import CosineLinear
 from .exact_topk import exact_topk_inference, exact_topk_inference_batch, use_exact_topk
 from .mask_head import NormedConv2d, NormedMaskHead
 from .predictor import LongTailOutputLayers, LongTailPredictorMixin, apply_method, attach_method
-from .roi_heads import LongTailCascadeROIHeads, LongTailRes5ROIHeads, LongTailROIHeads
+from .roi_heads import (
+    LongTailCascadeROIHeads,
+    LongTailRes5ROIHeads,
+    LongTailROIHeads,
+    warn_without_method,
+)
 
 __all__ = [
     "CosineLinear",
@@ -20,4 +25,5 @@ __all__ = [
     "exact_topk_inference",
     "exact_topk_inference_batch",
     "use_exact_topk",
+    "warn_without_method",
 ]

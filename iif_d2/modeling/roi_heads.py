@@ -6,15 +6,22 @@ stay those of Detectron2, so the same seed starts the same model.
 
 from __future__ import annotations
 
+import logging
+
+from detectron2.config import CfgNode
 from detectron2.modeling.roi_heads import (
     ROI_HEADS_REGISTRY,
     CascadeROIHeads,
     Res5ROIHeads,
     StandardROIHeads,
 )
+from torch import nn
 
+from ..methods import LongTailMethod
 from .exact_topk import with_exact_topk
 from .predictor import LongTailOutputLayers, attach_method
+
+logger = logging.getLogger(__name__)
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -55,3 +62,15 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
         for predictor in ret["box_predictors"]:
             attach_method(predictor, **LongTailOutputLayers.long_tail_config(cfg))
         return ret
+
+
+def warn_without_method(model: nn.Module, cfg: CfgNode) -> None:
+    """Say it where MODEL.LONG_TAIL names a method and the model that was built has none."""
+    method = cfg.MODEL.LONG_TAIL.METHOD
+    if method != "Softmax" and not any(isinstance(m, LongTailMethod) for m in model.modules()):
+        logger.warning(
+            "MODEL.LONG_TAIL.METHOD is %s, but this model is plain Detectron2: its "
+            "MODEL.ROI_HEADS.NAME, %s, takes no method. Name LongTailROIHeads, "
+            "LongTailRes5ROIHeads or LongTailCascadeROIHeads",
+            method, cfg.MODEL.ROI_HEADS.NAME,
+        )  # fmt: skip

@@ -65,6 +65,21 @@ def test_folded_weights_are_not_adjusted_again(frequency, tmp_path, caplog):
         loader.load(str(tmp_path / "folded.pth"))
 
 
+def test_a_wrong_byte_anywhere_in_the_directory_is_a_damage(frequency, tmp_path):
+    """The checkpoint before it is taken, whatever zipfile makes of it."""
+    checkpointer = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    checkpointer.save("model_0000001")
+    checkpointer.save("model_0000002")
+    path = tmp_path / "model_0000002.pth"
+    whole = path.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    passed_over = 0
+    for place in range(directory, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        passed_over += checkpointer.get_checkpoint_file().endswith("model_0000001.pth")
+    assert passed_over > 50  # some bytes mean nothing
+
+
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04cut"])
 def test_damaged_files_are_named(frequency, tmp_path, content):
     path = tmp_path / "bad.pth"

@@ -16,7 +16,9 @@ RECIPES = sorted(
     str(path.relative_to(ROOT))
     for folder in FOLDERS
     for path in (ROOT / "configs" / folder).glob("*.yaml")
-    if not path.name.startswith("Base-") and "_stage2_" not in path.name
+    if not path.name.startswith("Base-")
+    and "_stage2_" not in path.name
+    and "_post_hoc_" not in path.name
 )
 METHODS = {
     name.lower(): name for name, method in METHOD_REGISTRY if method.supports_background

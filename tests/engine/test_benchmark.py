@@ -93,6 +93,12 @@ def test_it_trains_evaluates_on_top_and_skips_what_is_done(
     assert started == []
 
 
+def test_evaluations_in_between_are_refused(tmp_path, capsys):
+    """Their results would make a run that was stopped look done."""
+    assert bench(tmp_path, "--rows", "Softmax", "--", "TEST.EVAL_PERIOD", "5") == 2
+    assert "evaluated once, at its end" in capsys.readouterr().err
+
+
 def run_until_sigterm(words, folder):
     """In place of a run: what it does when SIGTERM comes takes a while."""
 

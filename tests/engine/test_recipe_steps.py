@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.modeling import build_model
 from torch import nn
@@ -107,6 +108,24 @@ def check_weights(model, path):
             ].items():
                 assert method.weight[index].item() == pytest.approx(weight, abs=6e-6)
             assert method.weight[-1].item() == 1.0
+
+
+@pytest.mark.parametrize("method", ["iif", "logit_adjustment", "norcal"])
+def test_a_post_hoc_method_is_the_softmax_leafs_model_with_other_scores(method):
+    folder = "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN"
+    softmax = load_config(f"{folder}_1x_softmax.yaml").clone()
+    cfg = load_config(f"{folder}_post_hoc_{method}.yaml").clone()
+    assert cfg.MODEL.WEIGHTS == f"{softmax.OUTPUT_DIR}/model_final.pth"
+    options = [*NARROW, "MODEL.DEVICE", "cpu"]
+    built = build_model(load_config(f"{folder}_post_hoc_{method}.yaml", options))
+    layer = built.roi_heads.box_predictor.method
+    logits, labels = torch.randn(6, 1204), torch.tensor([0, 3, 1203, 1202, 7, 7])
+    assert torch.equal(layer.loss(logits, labels), F.cross_entropy(logits, labels))
+    assert not torch.equal(layer.probabilities(logits), logits.softmax(dim=1))
+    for node in (softmax, cfg):
+        node.defrost()
+        node.MODEL.WEIGHTS = node.OUTPUT_DIR = node.MODEL.LONG_TAIL = ""
+    assert cfg == softmax
 
 
 @pytest.mark.parametrize("method", ["disalign", "logn"])

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from ..faults import children, runs
+from ..faults import children, runs, sabotage
 from ..faults.kill_resume import OPTIONS, break_run
 
 METHOD = ("MODEL.LONG_TAIL.METHOD", "FedLoss")
@@ -44,6 +44,21 @@ def test_sigterm_saves_and_a_cut_checkpoint_is_passed_over(whole, dataset, tmp_p
     runs.assert_same(whole, folder)
 
 
+@pytest.mark.parametrize("image, saved", [(3, "model_0000005.pth"), (27, "model_final.pth")])
+def test_sigterm_does_not_wait_for_an_evaluation(whole, dataset, tmp_path, image, saved):
+    """In the first one, after six of 24 steps, and in the last one, which training has ended."""
+    folder = tmp_path / "out"
+    die = partial(sabotage.at_image, image, terminate)
+    assert runs.train(folder, dataset, *OPTIONS, *METHOD, sabotage=die) == 143
+    assert (folder / "last_checkpoint").read_text() == saved
+    assert runs.train(folder, dataset, *OPTIONS, *METHOD, resume=True) == 0
+    runs.assert_same(whole, folder)
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def terminate_in_step(count):
     from detectron2.engine import SimpleTrainer
 
@@ -52,7 +67,7 @@ def terminate_in_step(count):
     def sabotaged(*args, **kwargs):
         calls.append(1)
         if len(calls) == count:
-            os.kill(os.getpid(), signal.SIGTERM)
+            terminate()
         return original(*args, **kwargs)
 
     SimpleTrainer._write_metrics = sabotaged

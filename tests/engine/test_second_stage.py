@@ -79,6 +79,11 @@ def test_logn_observes_every_sampled_roi_and_changes_nothing(trained, tiny_cfg, 
     longer = tiny_cfg("mask_rcnn_R_18_FPN_softmax", *options, "SOLVER.MAX_ITER", "4")
     resumed = train(longer, resume=True).model.roi_heads.box_predictor.method
     assert len(seen) < int(resumed.num_observed) <= len(seen) * 4 // 3 + 16
+    # a new pass over a model that has been through one forgets that one
+    weights_of_logn = ("MODEL.WEIGHTS", str(tmp_path / "out" / "model_final.pth"))
+    again = LongTailTrainer(tiny_cfg("mask_rcnn_R_18_FPN_softmax", *options, *weights_of_logn))
+    again.resume_or_load(False)
+    assert not again.model.roi_heads.box_predictor.method.num_observed
 
 
 @pytest.mark.parametrize("method", ["DisAlign", "LogN"])

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from iif_d2.errors import ConfigError
 from iif_d2.methods import build_method
 
 from .helpers import (
@@ -95,6 +96,11 @@ def test_negatives_are_drawn_in_proportion_to_the_square_root():
     assert drawn[0] == 3000
     for j, share in [(1, 1 / 6), (2, 2 / 6), (3, 3 / 6)]:
         assert abs(drawn[j] / 3000 - share) < 0.04  # standard deviation below .01
+
+
+def test_half_a_class_cannot_be_drawn():
+    with pytest.raises(ConfigError, match="must be a whole number, not 2.5"):
+        build_method("FedLoss", make_frequency([5, 1]), fed_loss_num_classes=2.5)
 
 
 def test_a_class_without_images_is_not_drawn_even_at_power_0():

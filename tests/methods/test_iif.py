@@ -10,6 +10,16 @@ from iif_d2.errors import ConfigError, UnknownNameError
 from iif_d2.frequency import ClassFrequency
 from iif_d2.methods import IIF, DeferredFrequency, build_method, iif_weights
 
+from .helpers import (
+    assert_same,
+    each_case,
+    mean_cross_entropy,
+    random_batch,
+    random_frequency,
+    seen,
+    softmax,
+)
+
 
 @pytest.fixture
 def logits() -> torch.Tensor:
@@ -26,6 +36,22 @@ def test_eq_4_scales_the_foreground_and_leaves_the_background(frequency, logits)
         for c, p in enumerate(max(n, 1) / 141 for n in (90, 40, 10, 1, 0)):
             assert adjusted[row, c].item() == pytest.approx(-logits[row, c].item() * math.log(p))
         assert adjusted[row, 5].item() == logits[row, 5].item()
+
+
+@pytest.mark.parametrize("post_hoc", [False, True])
+@each_case
+def test_loss_and_probabilities_are_the_formula(num_classes, background, post_hoc):
+    """w_c = 1 + ln((N + 1) / (n_c + 1)) (smooth, which gives a lone class a weight) times z_c."""
+    frequency = random_frequency(num_classes)
+    method = build_method("IIF", frequency, background, variant="smooth", post_hoc=post_hoc)
+    logits, labels = random_batch(method)
+    total = sum(int(n) for n in frequency.image_count)
+    weights = [1 + math.log((total + 1) / (n + 1)) for n in seen(frequency)] + [1.0] * background
+    rows = [[w * z for w, z in zip(weights, row)] for row in logits.tolist()]
+    assert_same(method.adjust(logits), rows)
+    assert_same(method.probabilities(logits), [softmax(row) for row in rows])
+    trained = logits.tolist() if post_hoc else rows
+    assert_same(method.loss(logits, labels), mean_cross_entropy(trained, labels.tolist()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -100,7 +100,10 @@ def test_what_cannot_be_is_refused():
         build_method("NorCal", frequency, weighting="beta")
     with pytest.raises(ConfigError, match="gamma must be below 1"):
         build_method("NorCal", frequency, weighting="cb", gamma=1.0)
-    with pytest.raises(ConfigError, match="renorm"):
-        build_method("NorCal", frequency, renorm=False)
+    for mode in ("exps", "logits"):
+        with pytest.raises(ConfigError, match="renorm"):
+            build_method("NorCal", frequency, mode=mode, renorm=False)
+    with pytest.raises(ConfigError, match="gamma must be 0 or more, not inf"):
+        build_method("NorCal", frequency, gamma=float("inf"))
     with pytest.raises(ConfigError, match="gamma must be 0 or more"):
         build_method("NorCal", frequency, gamma=-0.1)

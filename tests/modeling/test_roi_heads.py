@@ -13,6 +13,7 @@ from detectron2.utils.events import EventStorage
 
 from iif_d2 import add_iif_config, apply_method, count_class_frequency, iif_weights
 from iif_d2.checkpoint import settle_frequencies
+from iif_d2.engine import LongTailTrainer
 from iif_d2.errors import ConfigError, UnknownNameError
 from iif_d2.methods import build_method
 from iif_d2.modeling import CosineLinear, LongTailOutputLayers, attach_method
@@ -284,3 +285,15 @@ def test_a_predictor_subclass_keeps_its_own_ways(frequency):
     assert torch.equal(found, build_method("IIF", frequency).probabilities(doubled))
     with pytest.raises(ConfigError, match="predictor has 5 classes"):
         attach_method(layers, build_method("IIF", type(frequency)(("a", "b"), [1, 2], None, 9)))
+
+
+def test_plain_heads_leave_the_method_out_and_that_is_said(tiny_cfg, caplog):
+    for heads, method, said in [
+        ("StandardROIHeads", "IIF", True),
+        ("StandardROIHeads", "Softmax", False),
+        ("LongTailROIHeads", "IIF", False),
+    ]:
+        options = ("MODEL.ROI_HEADS.NAME", heads, "MODEL.LONG_TAIL.METHOD", method)
+        caplog.clear()
+        LongTailTrainer.build_model(tiny_cfg("mask_rcnn_R_18_FPN_iif", *options))
+        assert ("MODEL.LONG_TAIL.METHOD is IIF, but" in caplog.text) == said

@@ -29,7 +29,7 @@ test: $(READY)  ## all tests
 bench: $(READY)  ## each fast path timed beside Detectron2's and lvis-api's own code
 	$(PY) -W ignore projects/speed/bench.py
 
-faults: $(READY)  ## kill, starve and soak it for an hour or more; figures of what was lost
+faults: $(READY)  ## kill, starve and soak it for two hours; figures of what was lost
 	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.faults
 
 matrix:  ## install and test with other Pythons and versions of torch: hours, 7 GB at a time

@@ -2,7 +2,7 @@
 """Train and evaluate detectors on long-tailed data: Detectron2's command line.
 
 python train_net.py --config-file configs/Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml
-python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
+python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/.../model_final.pth
 """
 
 from detectron2.engine import default_argument_parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,26 @@ def test_nan_stops_with_the_images_and_the_last_checkpoint(run, tmp_path, capsys
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert stop.value.code == 2 and "diverged at iteration 1: Loss became" in said
     assert said.count("train2017/") == 2 and "out/model_0000000.pth. Look at" in said
+
+
+def test_sigterm_saves_at_the_end_of_the_step(run, tmp_path, monkeypatch):
+    original, calls = IIF._loss, []
+
+    def loss(self, *args):
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *args)
+
+    monkeypatch.setattr(IIF, "_loss", loss)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "out", options=["train.max_iter=3"])
+    assert stop.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
+    assert (tmp_path / "out" / "last_checkpoint").read_text() == "model_0000001.pth"
+    log = run(tmp_path / "out", "--resume", options=["train.max_iter=3"])
+    assert "Starting training from iteration 2" in log and results(tmp_path / "out")
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_loaders_data_are_loaded_once_though_its_sampler_asks_too(dataset_name, monkeypatch):

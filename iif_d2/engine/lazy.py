@@ -26,7 +26,7 @@ from ..errors import ConfigError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
-from .preemption import SaveOnSigterm
+from .preemption import evaluation_hooks
 from .second_stage import second_stage_methods
 from .statistics import share_statistics
 from .trainer import check_datasets
@@ -133,9 +133,8 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     if comm.is_main_process():
         periodic = hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer)
         trainer.register_hooks([periodic])
-    save_on_sigterm = SaveOnSigterm(checkpointer)
-    evaluate = save_on_sigterm.at_once(functools.partial(_evaluate, cfg, model))
-    trainer.register_hooks([save_on_sigterm, hooks.EvalHook(cfg.train.eval_period, evaluate)])
+    evaluate = functools.partial(_evaluate, cfg, model)
+    trainer.register_hooks(evaluation_hooks(checkpointer, cfg.train.eval_period, evaluate))
     if comm.is_main_process():
         writers = default_writers(output_dir, cfg.train.max_iter)
         trainer.register_hooks([hooks.PeriodicWriter(writers, period=cfg.train.log_period)])

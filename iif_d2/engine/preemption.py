@@ -11,6 +11,7 @@ from typing import Callable, Optional, TypeVar
 
 from detectron2.checkpoint import Checkpointer
 from detectron2.engine import HookBase
+from detectron2.engine.hooks import EvalHook
 from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class SaveOnSigterm(HookBase):
 
     Several processes agree at every tenth iteration. A process that does not get there, because
     another one died or ten steps take longer, ends after `GRACE` seconds without saving, and says
-    so. It has to come before the hook that evaluates, whose function `at_once` wraps.
+    so. `evaluation_hooks` puts it where it belongs.
     """
 
     def __init__(self, checkpointer: Checkpointer) -> None:
@@ -107,6 +108,14 @@ class SaveOnSigterm(HookBase):
     def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+def evaluation_hooks(
+    checkpointer: Checkpointer, period: int, evaluate: Callable[[], dict]
+) -> list[HookBase]:
+    """`EvalHook`, and before it the `SaveOnSigterm` that an evaluation does not keep waiting."""
+    save_on_sigterm = SaveOnSigterm(checkpointer)
+    return [save_on_sigterm, EvalHook(period, save_on_sigterm.at_once(evaluate))]
 
 
 def _give_up() -> None:

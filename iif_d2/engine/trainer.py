@@ -47,7 +47,7 @@ from ..modeling import warn_without_method
 from .classifier_stats import ClassifierStats
 from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
-from .preemption import SaveOnSigterm
+from .preemption import evaluation_hooks
 from .schedule import fit_schedule
 from .second_stage import (
     FrozenNorms,
@@ -117,15 +117,12 @@ class LongTailTrainer(DefaultTrainer):
                 method.reset()  # an earlier pass may have come with MODEL.WEIGHTS
 
     def build_hooks(self) -> list:
-        """Detectron2's, after what a step needs and before what resuming and SIGTERM need."""
-        save_on_sigterm = SaveOnSigterm(self.checkpointer)
+        """Detectron2's, with what SIGTERM needs before its evaluation; what a step needs comes
+        first, what resuming needs last."""
+        evaluation = evaluation_hooks(self.checkpointer, self.cfg.TEST.EVAL_PERIOD, self._evaluate)
         usual = []
         for hook in super().build_hooks():
-            if isinstance(hook, hooks.EvalHook):
-                evaluate = save_on_sigterm.at_once(self._evaluate)
-                usual += [save_on_sigterm, hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, evaluate)]
-            else:
-                usual.append(hook)
+            usual += evaluation if isinstance(hook, hooks.EvalHook) else [hook]
         later = [h for h in usual if isinstance(h, (hooks.EvalHook, hooks.PeriodicWriter))]
         self._exact_resume = ExactResume(
             self.data_loader,

@@ -50,7 +50,9 @@ class LongTailMethod(nn.Module):
     supports_no_background = True
     uses_frequency = True  # else it needs no counts, and its state dict has none
     has_state = False  # whether it gathers from logits or labels what decides results
-    second_stage = False  # whether it learns, or observes, over a trained model that is frozen
+    # Whether it learns, or observes, over a trained model that is frozen; with state, it has
+    # `reset()`, which forgets an earlier pass.
+    second_stage = False
     sigmoid_scores = False  # whether `affine`'s link is the sigmoid; else the softmax
     not_affine = "what its test does to a logit is not declared to be a scale and a shift"
 

@@ -20,7 +20,7 @@ MINUTES = float(os.environ.get("IIF_D2_SOAK_MINUTES", "60"))
 EVALUATIONS = int(os.environ.get("IIF_D2_SOAK_EVALUATIONS", "10000"))
 CONFIG = "configs/Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
 PERIOD = 2.0  # seconds between two looks at a run
-LEAST = 8  # evaluations in a run that is long enough to judge it
+LEAST = 8  # evaluations in a run that is long enough to judge it, two a quarter
 # TINY's small heads, with mini_lvis in place of its data and two loader workers.
 OPTIONS = (
     *TINY, "MODEL.ROI_HEADS.NUM_CLASSES", "60", "INPUT.MASK_FORMAT", "bitmask",
@@ -64,9 +64,9 @@ def train(root: Path, minutes: float) -> str:
     records = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     steps = 1 + max(record["iteration"] for record in records)
     evaluations = sum("segm/AP" in record for record in records)
-    assert evaluations, "no evaluation came"
-    if evaluations >= LEAST:  # which come and go with workers of their own
-        _assert_flat(f"{minutes:g} minutes of training", series)
+    too_few = f"{evaluations} evaluations in {minutes:g} minutes, {steps} steps, are too few to tell"
+    assert evaluations >= LEAST, f"{too_few}; {summary(series)}"
+    _assert_flat(f"{minutes:g} minutes of training", series)
     return (
         f"{minutes:g} minutes of training mini_lvis, {steps} steps, {evaluations} evaluations of "
         f"480 images, {steps // 250} checkpoints, process and workers: {summary(series)}"

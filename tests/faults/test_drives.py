@@ -9,7 +9,7 @@ from iif_d2.errors import DataError
 from iif_d2.files import cached, write_atomically
 
 from . import children, drives
-from .usage import Usage, growth, of_tree
+from .usage import Usage, growth, of_tree, summary
 
 
 @pytest.fixture
@@ -61,11 +61,36 @@ def test_growth_is_seen():
     assert "median of open files" in growth([Usage(100, 10 + i // 100) for i in range(400)])
     leap = [Usage(100, 10)] * 390 + [Usage(100, 16)] * 10
     assert "peak of open files" in growth(leap)
-    evaluating = [Usage(100, 173 if i % 50 == 0 else 88) for i in range(399)]
-    assert not growth([*evaluating, Usage(100, 174)])
-    assert "peak of open files" in growth([*evaluating, Usage(100, 179)])
+    opening = [Usage(100, 173 if i % 50 == 0 else 88) for i in range(399)]
+    assert not growth([*opening, Usage(100, 174)])
+    assert "peak of open files" in growth([*opening, Usage(100, 179)])
     peak = flat[:380] + [Usage(200, 10)] + flat[:19]
     assert "peak of memory" in growth(peak)
+
+
+def test_training_and_evaluation_are_judged_apart():
+    """However long the evaluations of a quarter take; by what each takes itself."""
+    training, evaluating = Usage(1000, 88, 3), Usage(1500, 171, 5)
+    short = [*[training] * 160, *[evaluating] * 40]
+    long = [*[training] * 80, *[evaluating] * 120]
+    assert not growth([*short, *short, *long, *long])
+    text = summary([*short, *short, *long, *long])
+    assert "at 3 processes: second quarter 1000.0 MB" in text and "at 5 processes" in text
+    assert "120 looks" in text
+    grown = [evaluating._replace(memory=1600) if u == evaluating else u for u in long]
+    assert "memory at 5 processes grows" in growth([*short, *short, *long, *grown])
+    leaking = [training._replace(files=89) if u == training else u for u in long]
+    assert "files at 3 processes grows" in growth([*short, *short, *long, *leaking])
+
+
+def test_what_has_no_like_is_not_called_flat():
+    """Processes that stay, and a state that one of the quarters hardly has."""
+    looks = [Usage(100, 10, 3)] * 300
+    assert "0 of 100 looks" in growth([*looks, *[Usage(100, 10, 4)] * 100])
+    once = [*[Usage(100, 10, 3)] * 80, *[Usage(200, 20, 5)] * 20]
+    assert "only 80 of 100 looks" in growth([*looks, *once])
+    assert "only 80 of 100 looks" in growth([*looks[:100], *once, *looks[:200]])
+    assert "only 0 of 5 looks" in growth([Usage(100, 10)] * 20)
 
 
 def test_a_child_counts(tmp_path):
@@ -75,6 +100,7 @@ def test_a_child_counts(tmp_path):
     try:
         more = of_tree(os.getpid())
         assert more.memory > before.memory + 1 and more.files > before.files
+        assert more.processes > before.processes
     finally:
         event.set()
         children.end(process, 60)

@@ -64,7 +64,9 @@ def train(root: Path, minutes: float) -> str:
     records = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     steps = 1 + max(record["iteration"] for record in records)
     evaluations = sum("segm/AP" in record for record in records)
-    too_few = f"{evaluations} evaluations in {minutes:g} minutes, {steps} steps, are too few to tell"
+    too_few = (
+        f"{evaluations} evaluations in {minutes:g} minutes, {steps} steps, are too few to tell"
+    )
     assert evaluations >= LEAST, f"{too_few}; {summary(series)}"
     _assert_flat(f"{minutes:g} minutes of training", series)
     return (

@@ -142,7 +142,9 @@ def config_path(name: str) -> str:
                  os.path.join(here, os.pardir, "configs", packaged)):  # fmt: skip
         if os.path.isfile(path):
             return path
-    raise ConfigError(f"config file {name} does not exist, here or among the package's configs")
+    raise ConfigError(
+        f"config file {name} does not exist, here or among the package's configs; check the name"
+    )
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
@@ -163,12 +165,16 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
             RecursionError, MemoryError) as error:  # fmt: skip
         raise ConfigError(
             f"config {config_file or '(none)'} with {' '.join(overrides) or 'no overrides'}: "
-            f"{_sentence(error)}"
+            f"{_sentence(error)}; correct that key or its value"
         ) from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"config {config_file} is not valid yaml: {error}") from None
+        raise ConfigError(
+            f"config {config_file} is not valid yaml: {error}; correct it there"
+        ) from None
     except OSError as error:
-        raise ConfigError(f"config {error.filename} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"config {error.filename} cannot be read: {error.strerror}; check the path"
+        ) from None
     _fit_machine(cfg)
     cfg.freeze()
     return cfg

@@ -53,15 +53,16 @@ class ClassFrequency:
         if self.image_count.max(initial=0) > self.num_images:
             worst = int(self.image_count.argmax())
             raise DataError(
-                f"class {names[worst]!r} is counted in {self.image_count[worst]} images, "
+                f"image_count of class {names[worst]!r} is {self.image_count[worst]}, "
                 f"but num_images is {self.num_images}"
             )
         if self.instance_count is not None:
             fewer = np.flatnonzero(self.instance_count < self.image_count)
             if len(fewer):
                 raise DataError(
-                    f"class {names[fewer[0]]!r} has {self.instance_count[fewer[0]]} instances "
-                    f"in {self.image_count[fewer[0]]} images; an image of it holds at least one"
+                    f"instance_count of class {names[fewer[0]]!r} is "
+                    f"{self.instance_count[fewer[0]]}, but image_count is "
+                    f"{self.image_count[fewer[0]]}, and each image holds at least one"
                 )
 
     def __len__(self) -> int:
@@ -147,7 +148,9 @@ class ClassFrequency:
                 content.num_images,
             )
         except DataError as error:
-            raise DataError(f"{os.fspath(path)}: {error}") from None
+            raise DataError(
+                f"{os.fspath(path)}: {error}; correct the file, or count the classes again"
+            ) from None
 
     @classmethod
     def sum(cls, parts: Sequence[ClassFrequency]) -> ClassFrequency:
@@ -363,7 +366,7 @@ def _compare_with_stated(path: str, categories: list, frequency: ClassFrequency)
 def _counts(field: str, count, num_classes: int) -> np.ndarray:
     array = np.asarray(count)
     if not num_classes:
-        raise DataError("there are no classes; a detector needs at least one")
+        raise DataError("class_names is empty, and a detector needs at least one class")
     if array.shape != (num_classes,):
         raise DataError(f"{field} has shape {array.shape}, but there are {num_classes} class names")
     if array.max() > _LARGEST_COUNT:

@@ -9,6 +9,7 @@ import yaml
 
 from .errors import ConfigError
 
+_URL = ("http://", "https://")
 _MOST_BYTES = 1 << 20
 _MOST_NODES = 100_000
 
@@ -17,7 +18,7 @@ def check_yaml(path: str, defaults: Mapping[str, Any], seen: tuple[str, ...] = (
     """Raise `ConfigError` for a yaml, or a `_BASE_` of it, that is a bomb, a loop or no mapping.
 
     A yaml of a few lines can stand for billions of values by its aliases, and a `_BASE_` can lead
-    back to its file. Bases from a URL are left to Detectron2.
+    back to its file. One from a URL is fetched into Detectron2's cache, as it would be anyway.
 
     Args:
         defaults: the config that it is merged into; its nodes stay nodes.
@@ -27,29 +28,43 @@ def check_yaml(path: str, defaults: Mapping[str, Any], seen: tuple[str, ...] = (
         yaml.YAMLError: it is not valid yaml.
         OSError: it cannot be read.
     """
-    where = os.path.realpath(path)
+    where = os.path.realpath(_fetched(path))
     if where in seen:
         raise ConfigError(f"config {path} is its own _BASE_, by way of {seen[-1]}; break the loop")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ConfigError(f"config {path} is no file")
-    if os.path.getsize(path) > _MOST_BYTES:
+    if os.path.exists(where) and not os.path.isfile(where):
+        raise ConfigError(f"config {path} is no file; check the path")
+    if os.path.getsize(where) > _MOST_BYTES:
         raise ConfigError(f"config {path} has more than {_MOST_BYTES:,} bytes; that is no config")
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(where, encoding="utf-8") as file:
             text = file.read()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"config {path} cannot be read: {error}") from None
+        raise ConfigError(f"config {path} cannot be read: {error}; save it as UTF-8") from None
     content = parse_yaml(text, f"config {path}")
+    _check_version(path, content)
     _check_sections(path, content, defaults)
     bases = content.get("_BASE_", [])
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or not base.strip():
             raise ConfigError(f"config {path}: _BASE_ is {base!r}; name a file")
-        if not base.startswith(("http://", "https://")):
+        if not base.startswith(_URL):
             base = os.path.join(os.path.dirname(path), os.path.expanduser(base))
-            if not os.path.isfile(base):
-                raise ConfigError(f"config {path}: _BASE_ {base} is no file; correct the name")
-            check_yaml(base, defaults, (*seen, where))
+        if not base.startswith(_URL) and not os.path.isfile(base):
+            raise ConfigError(f"config {path}: _BASE_ {base} is no file; correct the name")
+        check_yaml(base, defaults, (*seen, where))
+
+
+def _fetched(path: str) -> str:
+    if not path.startswith(_URL):
+        return path
+    from detectron2.utils.file_io import PathManager
+
+    try:
+        return PathManager.get_local_path(path)
+    except OSError as error:
+        raise ConfigError(
+            f"config {path} cannot be fetched: {error}; check the address and the network"
+        ) from None
 
 
 def parse_yaml(text: str, where: str) -> dict[Any, Any]:
@@ -61,8 +76,8 @@ def parse_yaml(text: str, where: str) -> dict[Any, Any]:
     """
     try:
         nodes = _count(yaml.compose(text, Loader=yaml.SafeLoader), {})
-    except RecursionError as error:
-        raise ConfigError(f"{where} cannot be read: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply; write it flat") from None
     if nodes > _MOST_NODES:
         raise ConfigError(f"{where} stands for {nodes:,} values by its aliases; write it out")
     content = yaml.safe_load(text)
@@ -71,10 +86,21 @@ def parse_yaml(text: str, where: str) -> dict[Any, Any]:
     return content
 
 
+def _check_version(path: str, content: Mapping[Any, Any]) -> None:
+    """Detectron2 converts version 1 and fails at others with what says nothing."""
+    version = content.get("VERSION", 2)
+    if version not in (1, 2) or isinstance(version, (bool, float)):
+        raise ConfigError(f"config {path}: VERSION is {version!r}; write 2, or 1 for an old one")
+
+
 def _check_sections(
     path: str, content: Mapping[Any, Any], defaults: Mapping[str, Any], parent: str = ""
 ) -> None:
     for key, value in content.items():
+        if not isinstance(key, str):
+            raise ConfigError(
+                f"config {path}: {parent}{key!r} is a {type(key).__name__}; keys are words"
+            )
         node, name = defaults.get(key), f"{parent}{key}"
         if not isinstance(node, dict):
             continue

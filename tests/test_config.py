@@ -1,5 +1,8 @@
 """Configs: every shipped file builds, and what is wrong with one's own is said."""
 
+import functools
+import http.server
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,11 @@ BOMB = "a0: &a0 [1, 2]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for 
         (BOMB, (), "4,398,046,511,101 values by its aliases"),
         ("", ("MODEL.LONG_TAIL.METHOD",), "config"),
         ("!!python/object/apply:os.system ['true']\n", (), "not valid yaml"),
+        ("VERSION: 7\n", (), "own.yaml: VERSION is 7; write 2"),
+        ("VERSION: x\n", (), "own.yaml: VERSION is 'x'; write 2"),
+        ("1: 2\n", (), "own.yaml: 1 is a int; keys are words"),
+        ("a: " + "- " * 5000, (), "not valid yaml"),
+        ("{a: " * 5000, (), "own.yaml is nested too deeply"),
     ],
 )
 def test_what_is_wrong_with_a_config_is_said(tmp_path, text, overrides, message):
@@ -79,6 +87,51 @@ def test_what_is_wrong_with_a_config_is_said(tmp_path, text, overrides, message)
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(str(path), list(overrides))
+
+
+@pytest.fixture
+def website(tmp_path, monkeypatch):
+    """A folder, and the address at which this machine itself serves it."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def test_a_base_from_an_address_is_looked_at_as_a_file_is(tmp_path, website):
+    folder, address = website
+    own = tmp_path / "own.yaml"
+
+    def load(name):
+        own.write_text(f"_BASE_: {address}/{name}\n")
+        return load_config(str(own))
+
+    (folder / "good.yaml").write_text("_BASE_: deep/er.yaml\nSEED: 7\n")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "er.yaml").write_text("MODEL: {MASK_ON: True}\n")
+    assert load("good.yaml").SEED == 7 and load("good.yaml").MODEL.MASK_ON
+    (folder / "bomb.yaml").write_text(BOMB)
+    (folder / "loop.yaml").write_text("_BASE_: loop.yaml\n")
+    (folder / "code.yaml").write_text("a: !!python/object/apply:os.system ['true']\n")
+    for name, message in (
+        ("bomb.yaml", "bomb.yaml stands for 4,398,046,511,101 values"),
+        ("loop.yaml", "loop.yaml is its own _BASE_"),
+        ("code.yaml", "not valid yaml"),
+        ("gone.yaml", "gone.yaml cannot be fetched: .*404.*; check the address"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load(name)
 
 
 def test_the_package_carries_every_config():

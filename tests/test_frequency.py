@@ -154,8 +154,8 @@ def test_unwritable_cache_costs_time_not_the_result(tmp_path):
         ((("a",), [1, 2], None, 5), "shape"),
         ((("a", "b"), [1, -2], None, 5), "negative"),
         ((("a", "b"), [1.5, 2], None, 5), "whole numbers"),
-        ((("a", "b"), [1, 9], None, 5), "'b' is counted in 9 images, but num_images is 5"),
-        ((("a", "b"), [3, 2], [3, 1], 5), "'b' has 1 instances"),
+        ((("a", "b"), [1, 9], None, 5), "image_count of class 'b' is 9, but num_images is 5"),
+        ((("a", "b"), [3, 2], [3, 1], 5), "instance_count of class 'b' is 1, but image_count is 2"),
     ],
 )
 def test_impossible_counts_are_refused(arguments, message):

@@ -43,15 +43,17 @@ def decode_json(path: str | os.PathLike, schema: Any, kind: str) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path, or $DETECTRON2_DATASETS") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}; check the path") from None
     except msgspec.ValidationError as error:
-        raise DataError(f"{path} is not {kind}: {error}") from None
+        raise DataError(
+            f"{path} is not {kind}: {error}; correct it there, or give the file that was meant"
+        ) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise DataError(
             f"{path} is not valid json: {error}; it may be cut short, copy or download it again"
         ) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}") from None
+        raise DataError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from None
 
 
 @contextlib.contextmanager
@@ -108,7 +110,9 @@ def _unique_ids(path: str, field: str, records: list) -> set:
         seen = set()
         for index, record in enumerate(records):
             if record.id in seen:
-                raise DataError(f"{path}: {field}[{index}].id {record.id!r} is there twice")
+                raise DataError(
+                    f"{path}: {field}[{index}].id {record.id!r} is there twice; ids must be unique"
+                )
             seen.add(record.id)
     return ids
 

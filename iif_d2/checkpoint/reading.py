@@ -64,12 +64,15 @@ def _with_model(content: Any) -> dict[str, Any]:
 
 def _check_weights(path: str, weights: Any) -> None:
     if not isinstance(weights, dict) or not weights:
-        raise CheckpointError(f"checkpoint {path} has no dict of weights as its 'model'")
+        raise CheckpointError(
+            f"checkpoint {path} has no dict of weights as its 'model'; give one that training or "
+            f"`python -m iif_d2 convert` wrote"
+        )
     for key, value in weights.items():
         if not isinstance(key, str) or not isinstance(value, (torch.Tensor, np.ndarray)):
             raise CheckpointError(
                 f"checkpoint {path}: {key!r} in its 'model' is a {type(value).__name__}, where "
-                f"weights are tensors or arrays under their names"
+                f"weights are tensors or arrays under their names; give a checkpoint of a model"
             )
 
 

@@ -46,6 +46,7 @@ class Case:
     suffix: str
     write: Callable[[Path], Any]
     heavy: bool = False  # only in `make faults`
+    field: str = ""  # that a refusal has to name
 
 
 def text(content: str | bytes) -> Callable[[Path], Any]:
@@ -53,16 +54,23 @@ def text(content: str | bytes) -> Callable[[Path], Any]:
     return lambda path: path.write_bytes(data)
 
 
-def _edited(*keys: Any, to: Any) -> bytes:
+class Edited(bytes):
+    """A file's content, and the field of it that was changed."""
+
+    field: str
+
+
+def _edited(*keys: Any, to: Any) -> Edited:
     """GOOD as json with one value replaced; text that json does not have goes in as it is."""
     content = copy.deepcopy(GOOD)
     place = content
     for key in keys[:-1]:
         place = place[key]
     place[keys[-1]] = "@"
-    return (
-        json.dumps(content).replace('"@"', to if isinstance(to, str) else json.dumps(to)).encode()
-    )
+    value = to if isinstance(to, str) else json.dumps(to)
+    edited = Edited(json.dumps(content).replace('"@"', value).encode())
+    edited.field = keys[-1]
+    return edited
 
 
 _BOX, _MASK, _RLE = (("annotations", 0, "bbox"), ("annotations", 0, "segmentation"),
@@ -139,7 +147,8 @@ def annotation_cases() -> Iterator[Case]:
     for reads in ("count", "instances", "truth"):
         for kind, contents in ANNOTATIONS.items():
             for content in contents:
-                yield Case(kind, reads, ".json", text(content))
+                field = getattr(content, "field", "")
+                yield Case(kind, reads, ".json", text(content), field=field)
         whole = json.dumps(GOOD).encode()
         for end in range(1, len(whole), len(whole) // 8):
             yield Case("truncated", reads, ".json", text(whole[:end]))
@@ -181,7 +190,10 @@ def frequency_cases() -> Iterator[Case]:
     }  # fmt: skip
     for kind, edits in changes.items():
         for edit in edits:
-            yield Case(kind, "frequency", ".json", text(json.dumps({**FREQUENCY, **edit})))
+            content = text(json.dumps({**FREQUENCY, **edit}))
+            # Without its format a file is read as annotations.
+            field = "" if "format" in edit else next(iter(edit))
+            yield Case(kind, "frequency", ".json", content, field=field)
     whole = json.dumps(FREQUENCY).encode()
     for end in (1, 20, 60, len(whole) - 1):
         yield Case("truncated", "frequency", ".json", text(whole[:end]))

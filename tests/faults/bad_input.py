@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import resource
 import tempfile
 import traceback
@@ -19,6 +20,7 @@ from . import Outcome, children
 from .bad_cases import Case, all_cases
 
 SECONDS = 60  # a case takes milliseconds; the machine may be busy
+REMEDY = re.compile(r"; \w")  # after what is wrong, all errors say what to do about it
 MEMORY = 3 << 30  # bytes a case may allocate on top of what the process has
 
 
@@ -67,6 +69,11 @@ def attempt(case: Case) -> tuple[str, str | None]:
         return end, f"the message does not name the file: {said}"
     if end == "refused" and len(said) > 1000:
         return end, f"the message has {len(said)} characters"
+    if end == "refused" and not REMEDY.search(said):
+        return end, f"the message does not say what to do: {said}"
+    # What is no json at all has a place in the text, and no fields.
+    if end == "refused" and case.field not in said and "is not valid json" not in said:
+        return end, f"the message does not name the field {case.field}: {said}"
     return end, said if end == "raised" else None
 
 

@@ -118,7 +118,11 @@ def _not_in(earlier: Mapping, todo: list[tuple[Row, int]]) -> list[tuple[Row, in
 
 
 def _all_runs(output: str, earlier: Mapping[tuple[str, int], Run]) -> list[Run]:
-    """Every row of the benchmark, with the seeds that are there; none is left out."""
+    """Every row of the benchmark, with the seeds that are there; none is left out.
+
+    An earlier run stays in the table where it was run again for its model: other rows of that table
+    stand on it.
+    """
     runs = []
     for row in ROWS:
         folder = os.path.dirname(folder_of(output, row, 0))
@@ -127,8 +131,7 @@ def _all_runs(output: str, earlier: Mapping[tuple[str, int], Run]) -> list[Run]:
         seeds |= {seed for name, seed in earlier if name == row.name}
         for seed in sorted(seeds or {0}):
             here = read_run(row.name, seed, folder_of(output, row, seed))
-            known = earlier.get((row.name, seed), here)
-            runs.append(known if here.results is None else here)
+            runs.append(earlier.get((row.name, seed), here))
     return runs
 
 

@@ -144,6 +144,11 @@ def test_what_another_machine_ran_is_not_run_but_is_in_the_table(started, tmp_pa
     todo = [(by_name["Softmax"], 0), (by_name["NorCal"], 0), (by_name["EQL"], 3)]
     earlier = dict.fromkeys([("Softmax", 0), ("EQL", 3)])
     assert benchmark._not_in(earlier, todo) == todo[:2]  # NorCal needs softmax's model
+    again = tmp_path / "out" / "runs" / "softmax" / "seed0" / "inference" / "results.json"
+    again.parent.mkdir(parents=True)
+    again.write_text(json.dumps({"mini_lvis_val": {"bbox": {"AP": 99.0}}}))
+    assert bench(tmp_path / "out", *words) == 0  # run again for its model
+    assert "| Softmax | 1.0 | 2.0 |" in capsys.readouterr().out
     path.write_text("a,b\n1,2\n")
     assert bench(tmp_path / "out", *words) == 2
     assert "is no results.csv" in capsys.readouterr().err

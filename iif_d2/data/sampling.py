@@ -8,7 +8,7 @@ import multiprocessing
 import random
 import signal
 from multiprocessing import util
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -28,64 +28,98 @@ Sample = tuple[int, int, int]  # iteration, place in this rank's batch, index of
 class TrainingBatches:
     """Detectron2's training loader, able to start at any iteration.
 
-    Images come in the order of Detectron2's sampler of the config (`TrainingSampler`, repeat
-    factors with their rounding in each epoch, ...) and are grouped by shape as its loader groups
-    them. To start later, only indices are drawn again. An image's augmentation is seeded by the
-    iteration, the rank and its place in the batch, so the number of workers changes nothing.
+    Images come in the order of Detectron2's sampler (`TrainingSampler`, repeat factors with their
+    rounding in each epoch, ...) and are grouped by shape as its loader groups them. To start later,
+    only indices are drawn again. An image's augmentation is seeded by the iteration, the rank and
+    its place in the batch, so the number of workers changes nothing.
+
+    Args:
+        dataset: a list of dataset dicts.
+        make_sampler: the sampler over these dicts; where it has no seed of its own it may draw
+            at random, which is seeded.
+        seed: of all that is drawn at random; None or negative draws one for all ranks.
+        mapper, total_batch_size, aspect_ratio_grouping, num_workers: as Detectron2's
+            `build_detection_train_loader` takes them.
 
     Attributes:
         start: the iteration of the first batch; set it before iterating.
-        seed: SEED, or, where that is negative, one drawn at random for all ranks.
+        seed: the one that was given or drawn.
         images: the file names of the last batch that was taken.
-        sampler: Detectron2's, which gives the order of this rank's images.
+        sampler: what gives the order of this rank's images.
 
     Raises:
-        ConfigError: the ranks cannot share SOLVER.IMS_PER_BATCH, or the data set is an iterable.
+        ConfigError: the ranks cannot share the batch, or the data set is no list.
     """
 
-    def __init__(self, cfg: CfgNode, mapper: Callable[[dict], dict]) -> None:
-        self._cfg, self._mapper = cfg, mapper
+    def __init__(
+        self,
+        dataset: Union[list[dict], DatasetDicts],
+        make_sampler: Callable[[DatasetDicts], Sampler],
+        seed: Optional[int],
+        *,
+        mapper: Callable[[dict], dict],
+        total_batch_size: int,
+        aspect_ratio_grouping: bool = True,
+        num_workers: int = 0,
+    ) -> None:
         ranks = comm.get_world_size()
-        if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % ranks:
+        if total_batch_size < 1 or total_batch_size % ranks:
             raise ConfigError(
-                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be a multiple of the "
-                f"number of processes, {ranks}"
+                f"SOLVER.IMS_PER_BATCH is {total_batch_size} (total_batch_size in a .py config); "
+                f"it must be a multiple of the number of processes, {ranks}"
             )
-        self._batch_size = cfg.SOLVER.IMS_PER_BATCH // ranks
-        self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        if not isinstance(dataset, (list, DatasetDicts)):
+            raise ConfigError("the training data are no list of dicts; register a function of one")
+        self._batch_size = total_batch_size // ranks
+        self._mapper, self._make_sampler = mapper, make_sampler
+        self._grouped, self._num_workers = aspect_ratio_grouping, num_workers
+        self._seed_given = seed is not None and seed >= 0
+        self.seed = seed if self._seed_given else comm.shared_random_seed()
         self.start = 0
         self.images: list[str] = []
-        dicts = training_dicts(cfg)
-        if not isinstance(dicts, (list, DatasetDicts)):
-            raise ConfigError("DATASETS.TRAIN names a data set that gives no list of dicts")
-        self._dicts = DatasetDicts.of(dicts) if isinstance(dicts, list) else dicts
+        self._dicts = DatasetDicts.of(dataset) if isinstance(dataset, list) else dataset
         self._wide = self._dicts.wide()
         self._set_sampler()
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, mapper: Callable[[dict], dict]) -> TrainingBatches:
+        """What a yaml config says, its sampler made from the labels alone."""
+
+        def make_sampler(dicts: DatasetDicts) -> Sampler:
+            made = _train_loader_from_config(cfg, mapper=mapper, dataset=dicts.labels())
+            return made["sampler"]
+
+        return cls(
+            training_dicts(cfg),
+            make_sampler,
+            cfg.SEED,
+            mapper=mapper,
+            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+
     def reseed(self, seed: int) -> None:
-        """Go on in the order of this seed, a checkpoint's."""
-        if seed != self.seed:
+        """Go on in the order of this seed, a checkpoint's, unless one was given."""
+        if not self._seed_given and seed != self.seed:
             self.seed = seed
             self._set_sampler()
 
     def _set_sampler(self) -> None:
-        labels = self._dicts.labels()
-        # Detectron2's samplers that are given no seed draw one from numpy.
         with seeded(self.seed):
-            made = _train_loader_from_config(self._cfg, mapper=self._mapper, dataset=labels)
-        self.sampler = made["sampler"]
+            self.sampler = self._make_sampler(self._dicts)
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         loader = DataLoader(
             _Samples(self._dicts, self._mapper, self.seed),
             batch_sampler=_Batches(self._indices, self.start),
-            num_workers=self._cfg.DATALOADER.NUM_WORKERS,
+            num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
             worker_init_fn=_ignore_sigterm,
             # Its own, since DataLoader would draw from the one that the step draws from.
             generator=torch.Generator(),
         )
-        if self._cfg.DATALOADER.NUM_WORKERS:
+        if self._num_workers:
             util.Finalize(None, _kill_workers, exitpriority=1)
         for batch in loader:
             self.images = [image.get("file_name", "") for image in batch]
@@ -93,10 +127,9 @@ class TrainingBatches:
 
     def _indices(self) -> Iterator[list[int]]:
         """This rank's batches from iteration 0 on."""
-        grouped = self._cfg.DATALOADER.ASPECT_RATIO_GROUPING
         waiting: tuple[list[int], list[int]] = ([], [])
         for index in self.sampler:
-            group = waiting[grouped and int(self._wide[index])]
+            group = waiting[self._grouped and int(self._wide[index])]
             group.append(index)
             if len(group) == self._batch_size:
                 yield group[:]

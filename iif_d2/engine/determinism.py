@@ -11,6 +11,7 @@ from typing import Any, Optional, Sequence
 import numpy as np
 import torch
 from detectron2.engine import HookBase
+from detectron2.engine.hooks import EvalHook, PeriodicWriter
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 
@@ -28,8 +29,9 @@ class ExactResume(HookBase):
         batches: the training loader; starts where training does.
         writers: this process's, whose place in metrics.json is kept; none on other ranks.
         metrics: path of metrics.json.
-        later: hooks that run after the checkpointer. What they do in the iteration of a checkpoint
-            is not in it, so a resumed run does it again.
+        hooks: the trainer's. What those for evaluation and writing, which come after the
+            checkpointer, do in the iteration of a checkpoint is not in it, so a resumed run does
+            it again.
 
     Attributes:
         resumed: whether a run goes on, if only from its very beginning.
@@ -42,9 +44,10 @@ class ExactResume(HookBase):
         batches: TrainingBatches,
         writers: Sequence[EventWriter],
         metrics: str,
-        later: Sequence[HookBase],
+        hooks: Sequence[HookBase],
     ) -> None:
-        self._batches, self._later, self._metrics = batches, later, metrics
+        self._batches, self._metrics = batches, metrics
+        self._later = [hook for hook in hooks if isinstance(hook, (EvalHook, PeriodicWriter))]
         self._writers = [w for w in writers if isinstance(w, (JSONWriter, TensorboardXWriter))]
         self._loaded: Optional[dict] = None
 
@@ -84,8 +87,7 @@ class ExactResume(HookBase):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._loaded = state
-        if self.trainer.cfg.SEED < 0:
-            self._batches.reseed(state["seed"])
+        self._batches.reseed(state["seed"])
 
 
 def _cut_metrics(path: str, written: int) -> None:

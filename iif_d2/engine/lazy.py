@@ -6,11 +6,12 @@ import contextlib
 import functools
 import logging
 import os
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator, Union
 
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.data import get_detection_dataset_dicts
+from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
@@ -18,13 +19,16 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
+from torch.utils.data import Sampler
 
 from ..checkpoint import LongTailCheckpointer, load_trained_weights, settle_frequencies
 from ..config import config_path
-from ..data import attach_class_frequency, dicts_kept, shared_dicts
+from ..data import TrainingBatches, attach_class_frequency, dicts_kept, shared_dicts
+from ..data.dicts import DatasetDicts
 from ..errors import ConfigError
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
+from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
 from .preemption import evaluation_hooks
 from .second_stage import second_stage_methods
@@ -33,6 +37,7 @@ from .trainer import check_datasets
 
 logger = logging.getLogger(__name__)
 
+_LOADER_OPTIONS = ("total_batch_size", "aspect_ratio_grouping", "num_workers")
 _NOTHING = object()
 # RuntimeError: Detectron2 has no such file in its model zoo
 _BAD_CONFIG = (
@@ -114,7 +119,7 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     del cfg.optimizer.params.model  # a config holds no weights
-    loader = _Named(_instantiate_loader(cfg.dataloader.train))
+    loader = _training_loader(cfg)
     on_cpu = cfg.train.device == "cpu"
     model = create_ddp_model(model, **cfg.train.ddp, **({"device_ids": None} if on_cpu else {}))
     trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
@@ -134,10 +139,15 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
         periodic = hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer)
         trainer.register_hooks([periodic])
     evaluate = functools.partial(_evaluate, cfg, model)
-    trainer.register_hooks(evaluation_hooks(checkpointer, cfg.train.eval_period, evaluate))
-    if comm.is_main_process():
-        writers = default_writers(output_dir, cfg.train.max_iter)
-        trainer.register_hooks([hooks.PeriodicWriter(writers, period=cfg.train.log_period)])
+    later = evaluation_hooks(checkpointer, cfg.train.eval_period, evaluate)
+    writers = default_writers(output_dir, cfg.train.max_iter) if comm.is_main_process() else []
+    if writers:
+        later.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
+    trainer.register_hooks(later)
+    if isinstance(loader, TrainingBatches):
+        exact = ExactResume(loader, writers, os.path.join(output_dir, "metrics.json"), later)
+        exact.resumed = resume
+        trainer.register_hooks([exact])
     resuming = resume and checkpointer.has_checkpoint()
     checkpointer.strict_shapes = resuming
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
@@ -167,18 +177,59 @@ class _Named:
             yield batch
 
 
+def _training_loader(cfg: DictConfig) -> Union[TrainingBatches, _Named]:
+    """`dataloader.train` by the iteration, where it is Detectron2's loader of a list of dicts."""
+    train = cfg.dataloader.train
+    options = {key: train[key] for key in _LOADER_OPTIONS if key in train}
+    others = set(train) - {*_LOADER_OPTIONS, "_target_", "dataset", "sampler", "mapper"}
+    usual = _target(train) is build_detection_train_loader and not others
+    with _shared_data(train):
+        dataset = instantiate(train.get("dataset"))
+        if not usual or "mapper" not in train or not isinstance(dataset, (list, DatasetDicts)):
+            logger.warning(
+                "dataloader.train is not Detectron2's loader of a list of dicts with %s alone: a "
+                "resumed run draws other images than one that is not stopped",
+                ", ".join(_LOADER_OPTIONS),
+            )
+            return _Named(instantiate(train))
+
+        def make_sampler(dicts: DatasetDicts) -> Sampler:
+            if train.get("sampler") is None:
+                return TrainingSampler(len(dicts))
+            with _shared_data(train):
+                return instantiate(train.sampler)
+
+        seed = OmegaConf.select(cfg, "train.seed")
+        return TrainingBatches(
+            dataset, make_sampler, seed, mapper=instantiate(train.mapper), **options
+        )
+
+
 def _instantiate_loader(cfg: DictConfig) -> Any:
-    """A loader whose data are loaded once a machine, also where its sampler names them again."""
-    target = OmegaConf.select(cfg, "dataset._target_")
-    named = locate(target) if isinstance(target, str) else target
-    if named is not get_detection_dataset_dicts:
+    """A loader whose data are loaded once a machine."""
+    with _shared_data(cfg):
         return instantiate(cfg)
+
+
+@contextlib.contextmanager
+def _shared_data(cfg: DictConfig) -> Iterator[None]:
+    """Inside, a loader's data are loaded once a machine, though its sampler names them again."""
+    if "dataset" not in cfg or _target(cfg.dataset) is not get_detection_dataset_dicts:
+        yield
+        return
+    target = cfg.dataset._target_
     cfg.dataset._target_ = shared_dicts
     try:
         with dicts_kept():
-            return instantiate(cfg)
+            yield
     finally:
         cfg.dataset._target_ = target
+
+
+def _target(cfg: Any) -> Any:
+    """What a call in a config calls."""
+    target = OmegaConf.select(cfg, "_target_") if OmegaConf.is_dict(cfg) else None
+    return locate(target) if isinstance(target, str) else target
 
 
 def _num_classes(cfg: DictConfig) -> int | None:

@@ -123,12 +123,11 @@ class LongTailTrainer(DefaultTrainer):
         usual = []
         for hook in super().build_hooks():
             usual += evaluation if isinstance(hook, hooks.EvalHook) else [hook]
-        later = [h for h in usual if isinstance(h, (hooks.EvalHook, hooks.PeriodicWriter))]
         self._exact_resume = ExactResume(
             self.data_loader,
             getattr(self, "_writers", ()),
             os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"),
-            later,
+            usual,
         )
         return [
             self._frozen_norms(),
@@ -221,7 +220,7 @@ class LongTailTrainer(DefaultTrainer):
         for name in cfg.DATASETS.TRAIN:
             attach_class_frequency(name)
         with built_from_config(f"the data of {' + '.join(cfg.DATASETS.TRAIN)}"):
-            return TrainingBatches(cfg, LongTailDatasetMapper(cfg, True))
+            return TrainingBatches.from_config(cfg, LongTailDatasetMapper(cfg, True))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:

@@ -16,6 +16,8 @@ from iif_d2.engine import launch, load_lazy_config
 from iif_d2.errors import ConfigError
 from iif_d2.methods.iif import IIF
 
+from ..faults import runs
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "projects" / "ViTDet" / "configs" / "LVIS").glob("*.py"))
 MASK_IIF = "projects/ViTDet/configs/LVIS/mask_rcnn_vitdet_b_100ep_iif.py"
@@ -98,20 +100,38 @@ def test_eval_only_gives_the_same_table(trained, run, tmp_path):
     assert results(tmp_path)["bbox"]["AP"] == results(trained)["bbox"]["AP"]
 
 
-def test_resume_goes_on_as_if_it_had_not_stopped(run, tmp_path):
-    options = ["+train.seed=1", "train.checkpointer.period=1", "train.max_iter=3"]
-    run(tmp_path / "out", options=options)
-    whole = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)
-    (tmp_path / "out" / "last_checkpoint").write_text("model_0000001.pth")
-    log = run(tmp_path / "out", "--resume", options=options)
-    assert "Starting training from iteration 2" in log
-    again = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)
-    assert again["iteration"] == whole["iteration"] == 2
-    rates = [
-        [group["lr"] for group in run["trainer"]["optimizer"]["param_groups"]]
-        for run in (again, whole)
+@pytest.mark.parametrize("seed, workers", [(["+train.seed=1"], 0), ([], 2)])
+def test_resume_goes_on_as_if_it_had_not_stopped(run, tmp_path, seed, workers):
+    """Also without a seed: the one that was drawn is in the checkpoint."""
+    options = [
+        *seed,
+        f"dataloader.train.num_workers={workers}",
+        "dataloader.train.mapper.augmentations=[{_target_: detectron2.data.transforms.RandomFlip}]",
+        "model.backbone.net.drop_path_rate=0.5",
+        "train.checkpointer.period=2",
+        "train.eval_period=3",
+        "train.log_period=3",
+        "train.max_iter=6",
     ]
-    assert rates[0] == rates[1]
+    folder = tmp_path / "out"
+    run(folder, options=options)
+    whole = torch.load(folder / "model_final.pth", weights_only=True)
+    metrics = runs.metrics(folder)
+    assert [json.loads(line)["iteration"] for line in metrics] == [2, 5, 6]
+    (folder / "last_checkpoint").write_text("model_0000001.pth")
+    log = run(folder, "--resume", options=options)
+    assert "Starting training from iteration 2" in log
+    again = torch.load(folder / "model_final.pth", weights_only=True)
+    assert again["iteration"] == whole["iteration"] == 5
+    for state in (whole, again):
+        runs.forget_times(state)
+    assert not runs.difference(whole, again)
+    assert runs.metrics(folder) == metrics
+
+
+def test_another_loader_trains_and_says_that_it_resumes_otherwise(run, tmp_path):
+    log = run(tmp_path / "out", options=["+dataloader.train.drop_last=True"])
+    assert "a resumed run draws other images" in log and results(tmp_path / "out")
 
 
 def test_cascade_trains_with_a_method_of_its_own_in_each_stage(run, tmp_path):

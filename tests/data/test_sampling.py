@@ -11,7 +11,7 @@ from iif_d2.data import LongTailDatasetMapper, TrainingBatches, sampling
 
 
 def batches(cfg, start=0, count=9):
-    loader = TrainingBatches(cfg, LongTailDatasetMapper(cfg, True))
+    loader = TrainingBatches.from_config(cfg, LongTailDatasetMapper(cfg, True))
     loader.start = start
     return list(itertools.islice(loader, count))
 
@@ -49,7 +49,7 @@ def test_any_start_and_any_workers_give_the_same(tiny_cfg, monkeypatch, sampler,
 def test_the_order_is_detectron2s(tiny_cfg, name):
     cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", "DATALOADER.SAMPLER_TRAIN", name)
     mapper = LongTailDatasetMapper(cfg, True)
-    ours = TrainingBatches(cfg, mapper)
+    ours = TrainingBatches.from_config(cfg, mapper)
     kind = {
         "TrainingSampler": TrainingSampler,
         "RepeatFactorTrainingSampler": RepeatFactorTrainingSampler,
@@ -61,7 +61,7 @@ def test_the_order_is_detectron2s(tiny_cfg, name):
 
 
 def test_reading_ahead_draws_nothing_from_the_step(tiny_cfg):
-    loader = iter(TrainingBatches(cfg := tiny_cfg(), LongTailDatasetMapper(cfg, True)))
+    loader = iter(TrainingBatches.from_config(cfg := tiny_cfg(), LongTailDatasetMapper(cfg, True)))
     torch.manual_seed(3)
     before = torch.get_rng_state()
     next(loader)

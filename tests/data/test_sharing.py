@@ -80,12 +80,12 @@ def test_training_batches_of_shared_data_are_those_of_a_list(tiny_cfg, monkeypat
     cfg = tiny_cfg(
         "mask_rcnn_R_18_FPN_iif", "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"
     )
-    plain = TrainingBatches(cfg, lambda record: record)
+    plain = TrainingBatches.from_config(cfg, lambda record: record)
     path = sharing.write(sharing.training_dicts(cfg))
     shared = sharing.mapped(path)
     os.remove(path)
     monkeypatch.setattr("iif_d2.data.sampling.training_dicts", lambda cfg: shared)
-    other = TrainingBatches(cfg, lambda record: record)
+    other = TrainingBatches.from_config(cfg, lambda record: record)
     for _, one, two in zip(range(10), plain, other):
         assert one == two
 

@@ -107,12 +107,10 @@ def assert_same(one: Path, other: Path) -> None:
     """Two runs ended alike: every tensor and number of the last checkpoint, metrics, order."""
     states = [torch.load(f / "model_final.pth", weights_only=True) for f in (one, other)]
     for state in states:
-        scalars = state["trainer"]["hooks"]["ExactResume"]["scalars"]
-        for name in TIMES:
-            scalars.pop(name, None)
-    difference = _difference(*states)
-    assert not difference, f"{other}: model_final.pth differs in {difference}"
-    lines = [_metrics(folder) for folder in (one, other)]
+        forget_times(state)
+    differs = difference(*states)
+    assert not differs, f"{other}: model_final.pth differs in {differs}"
+    lines = [metrics(folder) for folder in (one, other)]
     assert lines[0] == lines[1], f"{other}: metrics.json differs"
     tables = [(f / "inference" / "results.json").read_bytes() for f in (one, other)]
     assert tables[0] == tables[1], f"{other}: inference/results.json differs"
@@ -120,7 +118,14 @@ def assert_same(one: Path, other: Path) -> None:
     assert orders[0] == orders[1], f"{other}: images came in another order"
 
 
-def _difference(one: Any, other: Any, path: str = "") -> str:
+def forget_times(state: dict) -> None:
+    """Take out of a checkpoint what time decides."""
+    scalars = state["trainer"]["hooks"]["ExactResume"]["scalars"]
+    for name in TIMES:
+        scalars.pop(name, None)
+
+
+def difference(one: Any, other: Any, path: str = "") -> str:
     """Where two states differ first; empty if nowhere."""
     if isinstance(one, torch.Tensor):
         same = one.dtype == other.dtype and torch.equal(one, other)
@@ -135,10 +140,10 @@ def _difference(one: Any, other: Any, path: str = "") -> str:
         pairs = ((a, b, f"{path}.{i}") for i, (a, b) in enumerate(zip(one, other)))
     else:
         return "" if one == other or one != one and other != other else path
-    return next(filter(None, (_difference(*pair) for pair in pairs)), "")
+    return next(filter(None, (difference(*pair) for pair in pairs)), "")
 
 
-def _metrics(folder: Path) -> list[str]:
+def metrics(folder: Path) -> list[str]:
     """The lines of metrics.json without what time decides; each iteration is there once."""
     lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     iterations = [line["iteration"] for line in lines]

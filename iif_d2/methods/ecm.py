@@ -53,5 +53,9 @@ class ECM(BinaryMethod):
     def _weight(self, target: Tensor, labels: Tensor) -> Tensor:
         return self.class_weight.to(target.dtype)
 
+    def _inverse_link(self, probability: float) -> float:
+        # Of sigma(2 z), which training starts with; the margins would need the counts.
+        return super()._inverse_link(probability) / 2
+
     def _entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         return super()._entropy(2 * logits + self.shift.to(logits.dtype), target)

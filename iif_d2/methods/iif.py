@@ -55,9 +55,11 @@ class IIF(LongTailMethod):
         Loss of the first batch of mini_lvis (seeds 0-2, chance is ln 61 = 4.11): 4.11-4.12, against
         4.25-4.29 with N(0, .01) and 4.40-4.47 with the authors' constant .001
         (projects/benchmark/first_loss.py). A start by 1/w_c would need the counts, which building a
-        model does not read.
+        model does not read. A cosine classifier's logits do not follow the length of its weights:
+        shorter ones would only take longer first steps, so they stay.
         """
-        if self.background and not self.post_hoc:
+        cosine = hasattr(classifier, "scale")
+        if self.background and not self.post_hoc and not cosine:
             with torch.no_grad():
                 classifier.weight.mul_(0.1)
 

@@ -15,7 +15,7 @@ from iif_d2.methods import METHOD_REGISTRY, DeferredFrequency, build_method
 from .helpers import random_batch, random_frequency
 
 NUM_CLASSES = 5
-C_LOGITS = {"Sigmoid", "EQL", "DropLoss", "FedLoss"}
+C_LOGITS = {"Sigmoid", "EQL", "DropLoss", "FedLoss", "GOL"}
 DRAWN_PER_ROW = {"DropLoss", "GOL"}
 HELD_CONSTANT = {"Seesaw"}  # a factor without gradient, which differences would see
 SUPPORTED = [

@@ -198,6 +198,17 @@ def test_a_detector_starts_at_chance():
     assert after == pytest.approx(math.log(61), rel=0.03) and before > 1.1 * after
 
 
+def test_a_cosine_classifier_keeps_its_length(frequency):
+    """Its logits would be the same, its first steps ten times as long."""
+    pytest.importorskip("detectron2")
+    from iif_d2.modeling.cosine import CosineLinear
+
+    classifier = CosineLinear(8, 6)
+    before = classifier.weight.clone()
+    build_method("IIF", frequency).init_classifier(classifier)
+    assert torch.equal(classifier.weight, before)
+
+
 def test_strength_is_the_exponent_of_the_factor(frequency, logits):
     whole, weights = build_method("IIF", frequency), iif_weights(frequency)
     assert torch.equal(

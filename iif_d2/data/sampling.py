@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import random
-import signal
-from multiprocessing import util
 from typing import Any, Callable, Iterator, Optional, Sequence, Union
 
 import numpy as np
@@ -18,10 +15,12 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .dicts import DatasetDicts
 from .sharing import training_dicts
+from .workers import outlast_sigterm
 
+_MOST_DRAWS = 1000
 Sample = tuple[int, int, int]  # iteration, place in this rank's batch, index of the image
 
 
@@ -39,7 +38,8 @@ class TrainingBatches:
             at random, which is seeded.
         seed: of all that is drawn at random; None or negative draws one for all ranks.
         mapper, total_batch_size, aspect_ratio_grouping, num_workers: as Detectron2's
-            `build_detection_train_loader` takes them.
+            `build_detection_train_loader` takes them. In place of an image for which the mapper
+            gives None another one is drawn, as there.
 
     Attributes:
         start: the iteration of the first batch; set it before iterating.
@@ -72,13 +72,13 @@ class TrainingBatches:
             raise ConfigError("the training data are no list of dicts; register a function of one")
         self._batch_size = total_batch_size // ranks
         self._mapper, self._make_sampler = mapper, make_sampler
-        self._grouped, self._num_workers = aspect_ratio_grouping, num_workers
+        self._num_workers = num_workers
         self._seed_given = seed is not None and seed >= 0
         self.seed = seed if self._seed_given else comm.shared_random_seed()
         self.start = 0
         self.images: list[str] = []
         self._dicts = DatasetDicts.of(dataset) if isinstance(dataset, list) else dataset
-        self._wide = self._dicts.wide()
+        self._wide = _wide(self._dicts) if aspect_ratio_grouping else None
         self._set_sampler()
 
     @classmethod
@@ -115,13 +115,10 @@ class TrainingBatches:
             batch_sampler=_Batches(self._indices, self.start),
             num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
-            worker_init_fn=_ignore_sigterm,
             # Its own, since DataLoader would draw from the one that the step draws from.
             generator=torch.Generator(),
         )
-        if self._num_workers:
-            util.Finalize(None, _kill_workers, exitpriority=1)
-        for batch in loader:
+        for batch in outlast_sigterm(loader):
             self.images = [image.get("file_name", "") for image in batch]
             yield batch
 
@@ -129,7 +126,7 @@ class TrainingBatches:
         """This rank's batches from iteration 0 on."""
         waiting: tuple[list[int], list[int]] = ([], [])
         for index in self.sampler:
-            group = waiting[self._grouped and int(self._wide[index])]
+            group = waiting[0 if self._wide is None else int(self._wide[index])]
             group.append(index)
             if len(group) == self._batch_size:
                 yield group[:]
@@ -158,7 +155,27 @@ class _Samples(Dataset):
     def __getitem__(self, sample: Sample) -> dict[str, Any]:
         iteration, place, index = sample
         with seeded(self._seed, iteration, self._rank, place):
-            return self._mapper(self._dicts[index])
+            for _ in range(_MOST_DRAWS):
+                mapped = self._mapper(self._dicts[index])
+                if mapped is not None:
+                    return mapped
+                index = random.randrange(len(self._dicts))
+        raise DataError(
+            f"the mapper gave None for {_MOST_DRAWS} images in turn, the last "
+            f"{self._dicts[index].get('file_name')}; correct it, or the data"
+        )
+
+
+def _wide(dicts: DatasetDicts) -> np.ndarray:
+    try:
+        return dicts.wide()
+    except KeyError:
+        bare = next(d for d in dicts if not {"width", "height"} <= d.keys())
+        raise ConfigError(
+            f"image {bare.get('file_name')!r} has no width and height, to be grouped by; "
+            f"add them to the dataset dicts, or set DATALOADER.ASPECT_RATIO_GROUPING "
+            f"(aspect_ratio_grouping in a .py config) to False"
+        ) from None
 
 
 def repeat_factors(
@@ -193,19 +210,3 @@ def seeded(*parts: int) -> Iterator[None]:
 def derived_seed(*parts: int) -> int:
     """A 63-bit seed that differs, to all appearance at random, for every tuple of parts >= 0."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _ignore_sigterm(worker: int) -> None:
-    # A scheduler that stops a job signals all its processes; the step in progress needs the images.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _kill_workers() -> None:
-    """At exit, before multiprocessing sends its SIGTERM and waits for workers that ignore it.
-
-    DataLoader's handler would take these deaths for a failure of the run.
-    """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()

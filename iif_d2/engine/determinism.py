@@ -50,21 +50,25 @@ class ExactResume(HookBase):
         self._later = [hook for hook in hooks if isinstance(hook, (EvalHook, PeriodicWriter))]
         self._writers = [w for w in writers if isinstance(w, (JSONWriter, TensorboardXWriter))]
         self._loaded: Optional[dict] = None
+        self._began = 0  # bytes that earlier runs of the folder have left in metrics.json
 
     def before_train(self) -> None:
         start = self._batches.start = self.trainer.start_iter
         if not start:
             if self.resumed and self._writers:  # it had ended before its first checkpoint
-                _cut_metrics(self._metrics, -1)
+                _cut_metrics(self._metrics, -1, 0)
+            elif os.path.isfile(self._metrics):
+                self._began = os.path.getsize(self._metrics)
             return
         state = self._loaded or {"written": start - 1, "scalars": {}}
+        self._began = state.get("began", 0)
         for name, (smooth, values) in state["scalars"].items():
             for value, iteration in values:
                 self.trainer.storage.put_scalar(name, value, smooth, iteration)
         for writer in self._writers:
             writer._last_write = state["written"]
         if self._writers:
-            _cut_metrics(self._metrics, state["written"])
+            _cut_metrics(self._metrics, state["written"], self._began)
         self.trainer.iter = self.trainer.storage.iter = start - 1
         for hook in self._later:
             hook.after_step()
@@ -83,22 +87,29 @@ class ExactResume(HookBase):
             for name, history in storage.histories().items()
         }
         written = max((writer._last_write for writer in self._writers), default=-1)
-        return {"seed": self._batches.seed, "written": written, "scalars": scalars}
+        return {
+            "seed": self._batches.seed,
+            "written": written,
+            "began": self._began,
+            "scalars": scalars,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._loaded = state
         self._batches.reseed(state["seed"])
 
 
-def _cut_metrics(path: str, written: int) -> None:
+def _cut_metrics(path: str, written: int, began: int) -> None:
     """Drop the lines after iteration `written`, which will come again, and half a line of a kill.
 
-    In place, as the writer has the file open; lines only ever come at its end.
+    In place, as the writer has the file open; lines only ever come at its end. The first `began`
+    bytes, an earlier run's, stay.
     """
     if not os.path.isfile(path):
         return
-    kept = 0
+    kept = began
     with open(path, "rb") as file:
+        file.seek(began)
         for line in file:
             try:
                 later = json.loads(line)["iteration"] > written

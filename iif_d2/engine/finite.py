@@ -9,7 +9,7 @@ from detectron2.checkpoint import Checkpointer
 from detectron2.utils import comm
 from torch import nn
 
-from ..errors import DivergedError
+from ..errors import CheckpointError, DivergedError
 
 # AMP's scale starts at 65,536 and is halved by each step that overflows: 36 of them without a pause
 # mean that no scale helps. Where training is well it stays above 1.
@@ -55,7 +55,10 @@ def diverged(
     error: FloatingPointError, iteration: int, images: Sequence[str], checkpointer: Checkpointer
 ) -> DivergedError:
     """The error for a step that came to NaN or infinite numbers with these images."""
-    last = checkpointer.has_checkpoint() and checkpointer.get_checkpoint_file()
+    try:
+        last = checkpointer.has_checkpoint() and checkpointer.get_checkpoint_file()
+    except CheckpointError:
+        last = "none that is whole"
     return DivergedError(
         f"training has diverged at iteration {iteration}: {' '.join(str(error).split())}. "
         f"Images of rank {comm.get_rank()}: {', '.join(images)}. "

@@ -33,7 +33,7 @@ def launch(main: Callable[[Namespace], Any], args: Namespace) -> None:
     if "LOCAL_RANK" in os.environ and "MASTER_ADDR" in os.environ:
         _run_under_torchrun(main, args)
         return
-    if args.num_gpus > 1:
+    if args.num_gpus * args.num_machines > 1:  # Detectron2 starts processes of their own
         signal.signal(signal.SIGTERM, pass_on)
     try:
         detectron2_launch(

@@ -13,17 +13,24 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
 from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, default_writers, hooks
+from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from ..checkpoint import LongTailCheckpointer, load_trained_weights, settle_frequencies
 from ..config import config_path
-from ..data import TrainingBatches, attach_class_frequency, dicts_kept, shared_dicts
+from ..data import (
+    TrainingBatches,
+    attach_class_frequency,
+    dicts_kept,
+    outlast_sigterm,
+    shared_dicts,
+)
 from ..data.dicts import DatasetDicts
 from ..errors import ConfigError
 from ..evaluation import LongTailEvaluator, rle_masks
@@ -88,6 +95,8 @@ def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
     name = cfg.dataloader.test.dataset.names
     check_datasets([name], _num_classes(cfg))
     loader = _instantiate_loader(cfg.dataloader.test)  # first: the evaluator shares its annotations
+    if isinstance(loader, DataLoader):
+        outlast_sigterm(loader)
     evaluator = instantiate(cfg.dataloader.evaluator)
     ours = isinstance(evaluator, LongTailEvaluator)
     share_statistics(model)
@@ -128,6 +137,7 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     checkpointer = LongTailCheckpointer(model, output_dir, trainer=trainer)
     trainer.register_hooks(
         [
+            hooks.CallbackHook(after_train=_end_at_the_end),
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
         ]
@@ -164,6 +174,11 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     return train
 
 
+def _end_at_the_end(trainer: TrainerBase) -> None:
+    """Resumed after the last iteration, Detectron2 counts one more."""
+    trainer.iter = trainer.storage.iter = min(trainer.iter, trainer.max_iter)
+
+
 class _Named:
     """A loader that remembers the images of the batch that it gave last."""
 
@@ -188,7 +203,8 @@ def _training_loader(cfg: DictConfig) -> Union[TrainingBatches, _Named]:
         if not usual or "mapper" not in train or not isinstance(dataset, (list, DatasetDicts)):
             logger.warning(
                 "dataloader.train is not Detectron2's loader of a list of dicts with %s alone: a "
-                "resumed run draws other images than one that is not stopped",
+                "resumed run draws other images than one that is not stopped, and metrics.json "
+                "has iterations twice",
                 ", ".join(_LOADER_OPTIONS),
             )
             return _Named(instantiate(train))

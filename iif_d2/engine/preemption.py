@@ -75,6 +75,7 @@ class SaveOnSigterm(HookBase):
         return interruptible
 
     def _leave_evaluation(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would save into the first
         self._cancel()
         if self.trainer.iter < self.trainer.max_iter:  # else the last iteration has been saved
             self._save(self.trainer.iter)

@@ -38,6 +38,7 @@ from ..data import (
     config_frequency,
     dicts_kept,
     known_frequency,
+    outlast_sigterm,
     shared_dicts,
 )
 from ..errors import ConfigError, UnknownNameError, built_from_config
@@ -229,11 +230,12 @@ class LongTailTrainer(DefaultTrainer):
         with built_from_config(f"the data of {dataset_name}"):
             # Detectron2's arguments of a config, with data that ranks share.
             dicts = shared_dicts(dataset_name, filter_empty=False)
-            return build_detection_test_loader(
+            loader = build_detection_test_loader(
                 dicts,
                 mapper=LongTailDatasetMapper(cfg, False),
                 num_workers=cfg.DATALOADER.NUM_WORKERS,
             )
+            return outlast_sigterm(loader)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

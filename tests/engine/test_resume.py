@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from functools import partial
 
@@ -53,6 +54,49 @@ def test_sigterm_does_not_wait_for_an_evaluation(whole, dataset, tmp_path, image
     assert (folder / "last_checkpoint").read_text() == saved
     assert runs.train(folder, dataset, *OPTIONS, *METHOD, resume=True) == 0
     runs.assert_same(whole, folder)
+
+
+def test_sigterm_to_all_processes_twice_in_an_evaluation_saves(whole, dataset, tmp_path):
+    """As Slurm sends it: to the workers, too, and again while the checkpoint is written."""
+    folder = tmp_path / "out"
+    workers = ("DATALOADER.NUM_WORKERS", "2")
+    die = partial(terminate_group_at_image, 3)
+    folder.mkdir()
+    (folder / "metrics.json").write_text(EARLIER)  # of another run in the folder, which stays
+    assert runs.train(folder, dataset, *OPTIONS, *METHOD, *workers, sabotage=die) == 143
+    assert (folder / "last_checkpoint").read_text() == "model_0000005.pth"
+    assert runs.train(folder, dataset, *OPTIONS, *METHOD, *workers, resume=True) == 0
+    written = (folder / "metrics.json").read_text()
+    assert written.startswith(EARLIER)
+    (folder / "metrics.json").write_text(written.removeprefix(EARLIER))
+    runs.assert_same(whole, folder)
+
+
+EARLIER = '{"iteration": 900}\n'
+
+
+def terminate_group_at_image(number):
+    from iif_d2.checkpoint import checkpointer
+
+    save = checkpointer.torch.save
+
+    def saved(*args):
+        terminate_group()
+        time.sleep(0.2)  # for workers that die to be noticed
+        save(*args)
+
+    def at_last():
+        checkpointer.torch.save = saved
+        terminate_group()
+
+    os.setpgid(0, 0)
+    sabotage.at_image(number, at_last)
+
+
+def terminate_group():
+    """From outside: a worker takes its parent's SIGTERM for a regular end."""
+    words = ["kill", "-TERM", "--", f"-{os.getpgrp()}"]
+    subprocess.run(words, start_new_session=True, check=True)
 
 
 def terminate():

@@ -119,10 +119,11 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 def forget_times(state: dict) -> None:
-    """Take out of a checkpoint what time decides."""
-    scalars = state["trainer"]["hooks"]["ExactResume"]["scalars"]
+    """Take out of a checkpoint what time decides, and what an earlier run left in the folder."""
+    exact = state["trainer"]["hooks"]["ExactResume"]
+    exact.pop("began")
     for name in TIMES:
-        scalars.pop(name, None)
+        exact["scalars"].pop(name, None)
 
 
 def difference(one: Any, other: Any, path: str = "") -> str:

@@ -1,0 +1,42 @@
+"""Data-loader workers and SIGTERM, which a scheduler sends to all processes of a job at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from multiprocessing import util
+from typing import Optional
+
+from torch.utils.data import DataLoader
+
+_finalized_by: Optional[int] = None
+
+
+def outlast_sigterm(loader: DataLoader) -> DataLoader:
+    """The loader, whose workers now ignore SIGTERM: what their process still does needs them.
+
+    They are killed when it ends.
+    """
+    global _finalized_by
+    if loader.num_workers:
+        loader.worker_init_fn = _ignore_sigterm
+        if _finalized_by != os.getpid():
+            util.Finalize(None, _kill_workers, exitpriority=1)
+            _finalized_by = os.getpid()
+    return loader
+
+
+def _ignore_sigterm(worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _kill_workers() -> None:
+    """At exit, before multiprocessing sends its SIGTERM and waits for workers that ignore it.
+
+    DataLoader's handler would take these deaths for a failure of the run.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

@@ -7,7 +7,6 @@ import os
 from typing import Sequence
 
 import torch
-import yaml
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
@@ -166,10 +165,6 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         raise ConfigError(
             f"config {config_file or '(none)'} with {' '.join(overrides) or 'no overrides'}: "
             f"{_sentence(error)}; correct that key or its value"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"config {config_file} is not valid yaml: {error}; correct it there"
         ) from None
     except OSError as error:
         raise ConfigError(

@@ -11,14 +11,12 @@ import io
 import logging
 import os
 import tempfile
-import zipfile
 from typing import Any, BinaryIO, Callable, Iterable, Iterator, Optional, TypeVar, Union
 
-from .errors import CheckpointError, ConfigError, DataError
+from .errors import ConfigError, DataError
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-_ZIP = b"PK\x03\x04"
 _LARGE = 100 << 20  # bytes: reading less is over before one wonders
 _CHUNK = 8 << 20
 _SAMPLE = 1 << 20  # bytes of head and of tail that tell one version of a file from another
@@ -127,33 +125,6 @@ def content_key(path: Union[str, os.PathLike]) -> str:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     return digest.hexdigest()[:16]
-
-
-def load_tensors(path: str) -> Any:
-    """What one of torch's files holds, on the CPU; nothing in it is run.
-
-    Raises:
-        CheckpointError: it would grow when read.
-        Exception: it is damaged; of which kind is up to where it breaks.
-    """
-    import torch
-
-    _refuse_zip_bomb(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _refuse_zip_bomb(path: str) -> None:
-    """torch stores its tensors as they are, and its older files are no zip at all."""
-    with open(path, "rb") as file:
-        if file.read(len(_ZIP)) != _ZIP:
-            return
-        with zipfile.ZipFile(file) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    if size > os.path.getsize(path):
-        raise CheckpointError(
-            f"checkpoint {path} would grow to {size:,} bytes when read; torch compresses nothing, "
-            f"so it was not written by torch"
-        )
 
 
 def read_ahead(path: str) -> None:

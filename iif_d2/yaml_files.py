@@ -2,69 +2,70 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 import yaml
 
 from .errors import ConfigError
 
-_URL = ("http://", "https://")
+_MOST_FILES = 100  # with bases
 _MOST_BYTES = 1 << 20
 _MOST_NODES = 100_000
 
 
-def check_yaml(path: str, defaults: Mapping[str, Any], seen: tuple[str, ...] = ()) -> None:
+def check_yaml(path: str, defaults: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for a yaml, or a `_BASE_` of it, that is a bomb, a loop or no mapping.
 
     A yaml of a few lines can stand for billions of values by its aliases, and a `_BASE_` can lead
-    back to its file. One from a URL is fetched into Detectron2's cache, as it would be anyway.
+    back to its file, or to as many files as 2^N. One from an address is refused: what comes from
+    there is looked at by nobody, and where it is kept is up to the address.
 
     Args:
         defaults: the config that it is merged into; its nodes stay nodes.
 
     Raises:
-        ConfigError: see above.
-        yaml.YAMLError: it is not valid yaml.
-        OSError: it cannot be read.
+        ConfigError: see above; it is not valid yaml; it cannot be read.
+        OSError: it is not there.
     """
-    where = os.path.realpath(_fetched(path))
+    _check(path, defaults, (), itertools.count(1))
+
+
+def _check(
+    path: str, defaults: Mapping[str, Any], seen: tuple[str, ...], files: Iterator[int]
+) -> None:
+    where = os.path.realpath(path)
     if where in seen:
         raise ConfigError(f"config {path} is its own _BASE_, by way of {seen[-1]}; break the loop")
-    if os.path.exists(where) and not os.path.isfile(where):
+    if next(files) > _MOST_FILES:
+        raise ConfigError(f"config {seen[0]} stands on {_MOST_FILES} files and more; use fewer")
+    if os.path.exists(path) and not os.path.isfile(path):
         raise ConfigError(f"config {path} is no file; check the path")
-    if os.path.getsize(where) > _MOST_BYTES:
+    if os.path.getsize(path) > _MOST_BYTES:
         raise ConfigError(f"config {path} has more than {_MOST_BYTES:,} bytes; that is no config")
     try:
-        with open(where, encoding="utf-8") as file:
-            text = file.read()
+        with open(path, encoding="utf-8") as file:
+            content = parse_yaml(file.read(), f"config {path}")
     except UnicodeDecodeError as error:
         raise ConfigError(f"config {path} cannot be read: {error}; save it as UTF-8") from None
-    content = parse_yaml(text, f"config {path}")
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config {path} is not valid yaml: {error}; correct it there") from None
     _check_version(path, content)
     _check_sections(path, content, defaults)
     bases = content.get("_BASE_", [])
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or not base.strip():
             raise ConfigError(f"config {path}: _BASE_ is {base!r}; name a file")
-        if not base.startswith(_URL):
-            base = os.path.join(os.path.dirname(path), os.path.expanduser(base))
-        if not base.startswith(_URL) and not os.path.isfile(base):
+        if "://" in base:
+            raise ConfigError(
+                f"config {path}: _BASE_ {base} is an address; download it, look at it, and name "
+                f"the file"
+            )
+        base = os.path.join(os.path.dirname(path), os.path.expanduser(base))
+        if not os.path.isfile(base):
             raise ConfigError(f"config {path}: _BASE_ {base} is no file; correct the name")
-        check_yaml(base, defaults, (*seen, where))
-
-
-def _fetched(path: str) -> str:
-    if not path.startswith(_URL):
-        return path
-    from detectron2.utils.file_io import PathManager
-
-    try:
-        return PathManager.get_local_path(path)
-    except OSError as error:
-        raise ConfigError(
-            f"config {path} cannot be fetched: {error}; check the address and the network"
-        ) from None
+        _check(base, defaults, (*seen, where), files)
 
 
 def parse_yaml(text: str, where: str) -> dict[Any, Any]:

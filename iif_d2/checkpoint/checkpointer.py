@@ -108,6 +108,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
         Raises:
             CheckpointError: it is missing or damaged, or of other sizes where that is refused.
         """
+        if "://" in path and ".." in re.split(r"[/\\]", path):  # it names the copy's place, too
+            raise CheckpointError(f"checkpoint {path} has '..' in its address; give a plain one")
         if path and "://" not in path and not os.path.isfile(path.partition("?")[0]):
             raise CheckpointError(f"checkpoint {path} does not exist; check MODEL.WEIGHTS")
         self._path = path

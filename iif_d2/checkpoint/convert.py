@@ -14,7 +14,8 @@ from detectron2.modeling.backbone import build_resnet_backbone
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from ..files import load_tensors, write_atomically
+from ..files import write_atomically
+from ..tensor_files import load_tensors
 
 # What both libraries' networks want (their ImageNet statistics times 255), and where they stride.
 PREPROCESSING = {

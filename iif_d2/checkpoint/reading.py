@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import CheckpointError
-from ..files import load_tensors
+from ..tensor_files import load_tensors
 from .safe_pickle import load_plain_pickle
 
 

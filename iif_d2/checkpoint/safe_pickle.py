@@ -111,7 +111,7 @@ class _Array(np.ndarray):
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran_order, raw = state
         dtype = dtype.resolve()
-        raw = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
+        raw = _bytes(raw)
         if len(raw) != math.prod(shape) * dtype.itemsize:
             raise pickle.UnpicklingError(f"an array of {shape} has {len(raw)} bytes")
         super().__setstate__((1, tuple(shape), dtype, bool(fortran_order), raw))
@@ -142,8 +142,7 @@ def _from_buffer(raw: Any, dtype: _DType, shape: tuple, order: str) -> np.ndarra
 
 
 def _scalar(dtype: _DType, raw: Union[bytes, str]) -> np.generic:
-    raw = raw.encode("latin1") if isinstance(raw, str) else raw
-    (value,) = np.frombuffer(raw, dtype.resolve())
+    (value,) = np.frombuffer(_bytes(raw), dtype.resolve())
     return value
 
 
@@ -161,6 +160,13 @@ def _plain_key(key: Any) -> Any:
     if not isinstance(key, (str, bytes, int, float, type(None))):
         raise pickle.UnpicklingError(f"a dict has a {type(key).__name__} as a key")
     return key
+
+
+def _bytes(value: Any) -> bytes:
+    """Of a number, `bytes` would make as many zeros."""
+    if not isinstance(value, (bytes, bytearray, str)):
+        raise pickle.UnpicklingError(f"an array's content is a {type(value).__name__}")
+    return value.encode("latin1") if isinstance(value, str) else bytes(value)
 
 
 def _text(value: Any) -> str:

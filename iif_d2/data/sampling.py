@@ -68,6 +68,8 @@ class TrainingBatches:
                 f"SOLVER.IMS_PER_BATCH is {total_batch_size} (total_batch_size in a .py config); "
                 f"it must be a multiple of the number of processes, {ranks}"
             )
+        if num_workers < 0:
+            raise ConfigError(f"DATALOADER.NUM_WORKERS (num_workers) is {num_workers}; 0 or more")
         if not isinstance(dataset, (list, DatasetDicts)):
             raise ConfigError("the training data are no list of dicts; register a function of one")
         self._batch_size = total_batch_size // ranks

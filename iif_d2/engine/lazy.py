@@ -17,6 +17,7 @@ from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -32,7 +33,7 @@ from ..data import (
     shared_dicts,
 )
 from ..data.dicts import DatasetDicts
-from ..errors import ConfigError
+from ..errors import ConfigError, built_from_config
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .determinism import ExactResume
@@ -54,6 +55,7 @@ _BAD_CONFIG = (
     AttributeError,
     RuntimeError,
     OmegaConfBaseException,
+    HydraException,
 )
 
 
@@ -85,7 +87,7 @@ def evaluate_lazy(cfg: DictConfig, resume: bool) -> dict:
         ConfigError: the data set is not there or of another number of classes.
         CheckpointError: see `LongTailCheckpointer.load`.
     """
-    model = instantiate(cfg.model).to(cfg.train.device)
+    model = _build_model(cfg)
     load_trained_weights(model, cfg.train.init_checkpoint, cfg.train.output_dir, resume)
     return _evaluate(cfg, model)
 
@@ -94,10 +96,12 @@ def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
     """Evaluate on `dataloader.test`; writes train.output_dir/inference/results.json."""
     name = cfg.dataloader.test.dataset.names
     check_datasets([name], _num_classes(cfg))
-    loader = _instantiate_loader(cfg.dataloader.test)  # first: the evaluator shares its annotations
+    with built_from_config("dataloader.test"):  # first: the evaluator shares its annotations
+        loader = _instantiate_loader(cfg.dataloader.test)
     if isinstance(loader, DataLoader):
         outlast_sigterm(loader)
-    evaluator = instantiate(cfg.dataloader.evaluator)
+    with built_from_config("dataloader.evaluator"):
+        evaluator = instantiate(cfg.dataloader.evaluator)
     ours = isinstance(evaluator, LongTailEvaluator)
     share_statistics(model)
     with rle_masks(model) if ours else contextlib.nullcontext():
@@ -122,13 +126,15 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     check_datasets(names, _num_classes(cfg))
     for name in names:
         attach_class_frequency(name)
-    model = instantiate(cfg.model).to(cfg.train.device)
+    model = _build_model(cfg)
     if second_stage_methods(model):
         raise ConfigError("a method over a frozen model (DisAlign, LogN) trains from yaml only")
-    cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
-    del cfg.optimizer.params.model  # a config holds no weights
-    loader = _training_loader(cfg)
+    with built_from_config("optimizer"):
+        cfg.optimizer.params.model = model
+        optimizer = instantiate(cfg.optimizer)
+        del cfg.optimizer.params.model  # a config holds no weights
+    with built_from_config("dataloader.train"):
+        loader = _training_loader(cfg)
     on_cpu = cfg.train.device == "cpu"
     model = create_ddp_model(model, **cfg.train.ddp, **({"device_ids": None} if on_cpu else {}))
     trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
@@ -190,6 +196,11 @@ class _Named:
         for batch in self._loader:
             self.images = [str(image.get("file_name", "")) for image in batch]
             yield batch
+
+
+def _build_model(cfg: DictConfig) -> nn.Module:
+    with built_from_config("model"):
+        return instantiate(cfg.model).to(cfg.train.device)
 
 
 def _training_loader(cfg: DictConfig) -> Union[TrainingBatches, _Named]:

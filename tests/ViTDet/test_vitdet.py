@@ -108,6 +108,7 @@ def test_resume_goes_on_as_if_it_had_not_stopped(run, tmp_path, seed, workers):
         f"dataloader.train.num_workers={workers}",
         "dataloader.train.mapper.augmentations=[{_target_: detectron2.data.transforms.RandomFlip}]",
         "model.backbone.net.drop_path_rate=0.5",
+        "dataloader.train.sampler.repeat_factors.repeat_thresh=0.5",
         "train.checkpointer.period=2",
         "train.eval_period=3",
         "train.log_period=3",
@@ -118,15 +119,17 @@ def test_resume_goes_on_as_if_it_had_not_stopped(run, tmp_path, seed, workers):
     whole = torch.load(folder / "model_final.pth", weights_only=True)
     metrics = runs.metrics(folder)
     assert [json.loads(line)["iteration"] for line in metrics] == [2, 5, 6]
-    (folder / "last_checkpoint").write_text("model_0000001.pth")
-    log = run(folder, "--resume", options=options)
-    assert "Starting training from iteration 2" in log
-    again = torch.load(folder / "model_final.pth", weights_only=True)
-    assert again["iteration"] == whole["iteration"] == 5
-    for state in (whole, again):
-        runs.forget_times(state)
-    assert not runs.difference(whole, again)
-    assert runs.metrics(folder) == metrics
+    runs.forget_times(whole)
+    # Stopped after a step, and in the last evaluation
+    for last, first in (("model_0000001.pth", 2), ("model_final.pth", 6)):
+        (folder / "last_checkpoint").write_text(last)
+        log = run(folder, "--resume", options=options)
+        assert f"Starting training from iteration {first}" in log
+        again = torch.load(folder / "model_final.pth", weights_only=True)
+        assert again["iteration"] == whole["iteration"] == 5
+        runs.forget_times(again)
+        assert not runs.difference(whole, again)
+        assert runs.metrics(folder) == metrics
 
 
 def test_another_loader_trains_and_says_that_it_resumes_otherwise(run, tmp_path):
@@ -184,6 +187,7 @@ def test_every_config_is_its_recipe(path):
         ("train.max_itr=5", r"has no train.max_itr; \+train.max_itr=5 adds it"),
         ("MODEL.WEIGHTS", "is not KEY=VALUE"),
         ("train.max_iter.x=1", "train.max_iter"),
+        ("train.max_iter=[1", "OverrideParseException"),
     ],
 )
 def test_overrides_that_name_nothing_are_refused(option, message):
@@ -196,6 +200,10 @@ def test_mistakes_end_in_a_sentence(run, tmp_path, capsys):
     for options, message in (
         (["model.roi_heads.num_classes=9"], "has 4 classes; set it to 4"),
         (["method.variant=rwa"], "unknown IIF variant 'rwa'"),
+        (["dataloader.train.total_batch_size=many"], "dataloader.train cannot be built"),
+        (["+dataloader.train.foo=1"], "dataloader.train cannot be built from this config"),
+        (["dataloader.train.num_workers=-1"], "NUM_WORKERS (num_workers) is -1"),
+        (["+model.foo=1"], "model cannot be built from this config"),
     ):
         with pytest.raises(SystemExit) as stop:
             run(tmp_path, options=options)

@@ -146,3 +146,37 @@ def test_the_query_that_detectron2_knows_is_kept(tmp_path):
     assert model.weight.tolist() == [[1, 1], [1, 1]]
     with pytest.raises(CheckpointError, match="asks for other"):
         LongTailCheckpointer(model).load(f"{path}?other=1")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_tuple_that_takes_for_ever_to_hash_is_refused(tmp_path, zipped):
+    """As the key of a dict; `weights_only` admits it, in 200 bytes for 2^50 parts."""
+    key = ()
+    for _ in range(50):
+        key = (key, key)
+    path = tmp_path / "endless.pth"
+    torch.save([{}, key], path, _use_new_zipfile_serialization=zipped)  # saved as no key
+    loader = LongTailCheckpointer(torch.nn.Linear(2, 2), str(tmp_path / "out"))
+    with pytest.raises(CheckpointError, match="a tuple in it has more than 1,000,000 parts"):
+        loader.load(str(path))
+    torch.save({"model": {"weight": torch.ones(2, 2)}, "state": (1, ((), (2.5, "x")))}, path)
+    loader.load(str(path))
+
+
+class Zeros:
+    def __reduce__(self):
+        rebuild, arguments, state = np.zeros(3, np.uint8).__reduce__()
+        return rebuild, arguments, (*state[:4], 1 << 30)
+
+
+def test_an_array_of_zeros_by_number_is_refused(tmp_path):
+    """Where bytes should be, a number: 80 bytes that would take as much memory as it says."""
+    (tmp_path / "zeros.pkl").write_bytes(pickle.dumps({"w": Zeros()}))
+    with pytest.raises(pickle.UnpicklingError, match="an array's content is a int"):
+        load_plain_pickle(tmp_path / "zeros.pkl")
+
+
+def test_an_address_cannot_say_where_its_copy_goes(tmp_path):
+    loader = LongTailCheckpointer(torch.nn.Linear(2, 2), str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"has '\.\.' in its address"):
+        loader.load("https://x.invalid/../../.ssh/rc")

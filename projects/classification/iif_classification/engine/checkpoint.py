@@ -14,8 +14,9 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from iif_d2.errors import CheckpointError, ConfigError
-from iif_d2.files import load_tensors, write_atomically
+from iif_d2.files import write_atomically
 from iif_d2.frequency import ClassFrequency
+from iif_d2.tensor_files import load_tensors
 from iif_d2.yaml_files import parse_yaml
 
 from ..modeling.recognizer import Recognizer

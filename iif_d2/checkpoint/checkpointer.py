@@ -45,6 +45,9 @@ class LongTailCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict()}
+        methods = self._methods()
+        if methods:
+            data["method"] = {"name": type(methods[0]).__name__, "reads": methods[0].reads}
         _check_finite(name, data["model"])
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
@@ -124,6 +127,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 f"use it with the config it was trained with"
             ) from error
         self._check_folded(data)
+        self._check_method(data)
         return data
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -141,8 +145,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
     def _check_folded(self, data: dict[str, Any]) -> None:
         """Weights that `fold_checkpoint` has adjusted must not be adjusted a second time."""
-        methods = [m for m in self.model.modules() if isinstance(m, LongTailMethod)]
-        if "folded" not in data or not any(method.uses_frequency for method in methods):
+        if "folded" not in data or not any(method.uses_frequency for method in self._methods()):
             return
         message = (
             f"checkpoint {self._path} has {data['folded']['method']} folded in already; "
@@ -151,6 +154,22 @@ class LongTailCheckpointer(DetectionCheckpointer):
         if self.strict_shapes:
             raise CheckpointError(message)
         logger.warning("%s unless that is meant", message)
+
+    def _check_method(self, data: dict[str, Any]) -> None:
+        """Logits that were learned for one kind of score say nothing in another."""
+        learned = data.get("method")
+        for method in self._methods() if isinstance(learned, dict) else ():
+            needed = self.strict_shapes or method.second_stage  # else it goes on learning
+            if needed and learned.get("reads") != method.reads:
+                raise CheckpointError(
+                    f"checkpoint {self._path} was trained with METHOD {learned.get('name')}: its "
+                    f"logits are for {learned.get('reads')}, those of {type(method).__name__} for "
+                    f"{method.reads}; set MODEL.LONG_TAIL.METHOD to {learned.get('name')}, or "
+                    f"POST_HOC True for IIF over a softmax model"
+                )
+
+    def _methods(self) -> list[LongTailMethod]:
+        return [m for m in self.model.modules() if isinstance(m, LongTailMethod)]
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         misfits = incompatible.incorrect_shapes

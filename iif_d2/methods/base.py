@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..frequency import ClassFrequency
 
 
@@ -54,6 +54,8 @@ class LongTailMethod(nn.Module):
     # `reset()`, which forgets an earlier pass.
     second_stage = False
     sigmoid_scores = False  # whether `affine`'s link is the sigmoid; else the softmax
+    # What its test takes the logits for: over one model, methods that agree in it can be exchanged.
+    reads = "softmax"
     not_affine = "what its test does to a logit is not declared to be a scale and a shift"
 
     def __init__(self, num_classes: int, background: bool = True) -> None:
@@ -88,10 +90,18 @@ class LongTailMethod(nn.Module):
 
         Returns:
             A scalar; 0 with a gradient where R is 0.
+
+        Raises:
+            DataError: without a background, a label C or more.
         """
         logits = self._prepare(logits)
         if len(logits) == 0:
             return self._loss_without_rows(logits)
+        if not self.background and int(labels.max()) >= self.num_classes:
+            raise DataError(
+                f"a label is {int(labels.max())}, and {type(self).__name__} has {self.num_classes} "
+                f"classes and no background; labels are 0 to {self.num_classes - 1}"
+            )
         return self._loss(logits, labels, features)
 
     def adjust(self, logits: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class BinaryMethod(LongTailMethod):
 
     background_logit = False
     sigmoid_scores = True
+    reads = "sigmoid"
     not_affine = "its scores are sigma(z_c) (1 - sigma(z_b)); no sigmoid of one logit gives them"
 
     @property

@@ -29,6 +29,7 @@ class ECM(BinaryMethod):
     """
 
     background_logit = True
+    reads = "sigmoid with a background"
 
     def __init__(
         self,

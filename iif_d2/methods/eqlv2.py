@@ -32,6 +32,7 @@ class EQLv2(BinaryMethod):
     uses_frequency = False
     has_state = True
     background_logit = True
+    reads = "sigmoid with a background"
 
     def __init__(
         self,

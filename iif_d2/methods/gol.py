@@ -24,6 +24,7 @@ class GOL(DropLoss):
     (kostas1515/GOL, mmdet/models/losses/droploss.py with use_classif gumbel, and its configs).
     """
 
+    reads = "Gumbel"
     not_affine = "its scores are the Gumbel's exp(-exp(-z)), which no sigmoid gives"
 
     def _affine(self) -> tuple[np.ndarray, np.ndarray]:

@@ -47,6 +47,7 @@ class IIF(LongTailMethod):
             raise ConfigError(f"IIF: strength must be 1 or less, not {strength!r}")
         self.variant, self.statistic, self.normalizer = variant, statistic, normalizer
         self.post_hoc, self.strength = post_hoc, strength
+        self.reads = "softmax" if post_hoc or strength == 0 else "IIF"
         self.set_frequency(frequency)
 
     def init_classifier(self, classifier: nn.Linear) -> None:

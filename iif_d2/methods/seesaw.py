@@ -35,6 +35,7 @@ class Seesaw(LongTailMethod):
 
     uses_frequency = False
     has_state = True
+    reads = "softmax and objectness"
     not_affine = (
         "its scores are the product of two softmaxes, over the classes and over the objectness"
     )

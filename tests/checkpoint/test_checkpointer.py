@@ -65,6 +65,49 @@ def test_folded_weights_are_not_adjusted_again(frequency, tmp_path, caplog):
         loader.load(str(tmp_path / "folded.pth"))
 
 
+@pytest.mark.parametrize(
+    "trained, used, refused",
+    [
+        ("Softmax", "NorCal", False),
+        ("Softmax", "LogN", False),
+        ("LogN", "Softmax", False),
+        ("EQL", "Sigmoid", False),
+        ("IIF", "IIF", False),
+        ("EQL", "NorCal", True),
+        ("IIF", "NorCal", True),
+        ("Softmax", "IIF", True),
+        ("GOL", "EQL", True),
+        ("EQLv2", "Softmax", True),
+    ],
+)
+def test_logits_of_one_kind_are_not_evaluated_as_another(
+    frequency, tmp_path, trained, used, refused
+):
+    def model(name):
+        made = Model(frequency)
+        made.method = build_method(name, frequency)
+        return made
+
+    LongTailCheckpointer(model(trained), str(tmp_path)).save("model")
+    loader = LongTailCheckpointer(model(used), str(tmp_path))
+    if used != "LogN":  # to go on learning
+        loader.load(str(tmp_path / "model.pth"))
+    loader.strict_shapes = True
+    if refused:
+        with pytest.raises(CheckpointError, match=f"was trained with METHOD {trained}: its logits"):
+            loader.load(str(tmp_path / "model.pth"))
+    else:
+        loader.load(str(tmp_path / "model.pth"))
+
+
+def test_a_second_stage_stands_on_a_softmax(frequency, tmp_path):
+    LongTailCheckpointer(Model(frequency), str(tmp_path)).save("model")
+    model = Model(frequency)
+    model.method = build_method("LogN", frequency)
+    with pytest.raises(CheckpointError, match="those of LogN for softmax"):
+        LongTailCheckpointer(model, str(tmp_path)).load(str(tmp_path / "model.pth"))
+
+
 def test_a_wrong_byte_anywhere_in_the_directory_is_a_damage(frequency, tmp_path):
     """The checkpoint before it is taken, whatever zipfile makes of it."""
     checkpointer = LongTailCheckpointer(Model(frequency), str(tmp_path))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from iif_d2 import ClassFrequency
-from iif_d2.errors import ConfigError, UnknownNameError
+from iif_d2.errors import ConfigError, DataError, UnknownNameError
 from iif_d2.methods import METHOD_REGISTRY, DeferredFrequency, build_method
 
 from .helpers import random_batch, random_frequency
@@ -316,3 +316,11 @@ def test_methods_import_without_detectron2():
         "assert 'detectron2.config' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", [name for name, background in SUPPORTED if not background])
+def test_a_label_beyond_the_classes_is_refused(name):
+    method = build(name, False)
+    logits = torch.zeros(2, method.num_logits)
+    with pytest.raises(DataError, match=f"a label is {NUM_CLASSES}, and {name} has {NUM_CLASSES}"):
+        method.loss(logits, torch.tensor([0, NUM_CLASSES]))

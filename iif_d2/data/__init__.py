@@ -12,7 +12,7 @@ from .mini_lvis import make_mini_lvis
 from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
 from .sampling import TrainingBatches, repeat_factors
 from .sharing import dicts_kept, load_once, shared_dicts, training_dicts
-from .workers import outlast_sigterm
+from .workers import prepare_workers
 
 __all__ = [
     "DatasetDicts",
@@ -30,7 +30,7 @@ __all__ = [
     "load_instances",
     "load_once",
     "make_mini_lvis",
-    "outlast_sigterm",
+    "prepare_workers",
     "register_long_tail_instances",
     "repeat_factors",
     "shared_dicts",

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..errors import ConfigError, DataError
 from .dicts import DatasetDicts
 from .sharing import training_dicts
-from .workers import outlast_sigterm
+from .workers import prepare_workers
 
 _MOST_DRAWS = 1000
 Sample = tuple[int, int, int]  # iteration, place in this rank's batch, index of the image
@@ -120,7 +120,7 @@ class TrainingBatches:
             # Its own, since DataLoader would draw from the one that the step draws from.
             generator=torch.Generator(),
         )
-        for batch in outlast_sigterm(loader):
+        for batch in prepare_workers(loader):
             self.images = [image.get("file_name", "") for image in batch]
             yield batch
 

@@ -1,7 +1,8 @@
-"""Data-loader workers and SIGTERM, which a scheduler sends to all processes of a job at once."""
+"""Data-loader workers: SIGTERM, which a scheduler sends to all of a job at once, and memory."""
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -13,22 +14,24 @@ from torch.utils.data import DataLoader
 _finalized_by: Optional[int] = None
 
 
-def outlast_sigterm(loader: DataLoader) -> DataLoader:
+def prepare_workers(loader: DataLoader) -> DataLoader:
     """The loader, whose workers now ignore SIGTERM: what their process still does needs them.
 
-    They are killed when it ends.
+    They are killed when it ends. Their garbage collector leaves alone what they were forked with,
+    so that it stays shared memory.
     """
     global _finalized_by
     if loader.num_workers:
-        loader.worker_init_fn = _ignore_sigterm
+        loader.worker_init_fn = _prepare
         if _finalized_by != os.getpid():
             util.Finalize(None, _kill_workers, exitpriority=1)
             _finalized_by = os.getpid()
     return loader
 
 
-def _ignore_sigterm(worker: int) -> None:
+def _prepare(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    gc.freeze()
 
 
 def _kill_workers() -> None:

@@ -29,7 +29,7 @@ from ..data import (
     TrainingBatches,
     attach_class_frequency,
     dicts_kept,
-    outlast_sigterm,
+    prepare_workers,
     shared_dicts,
 )
 from ..data.dicts import DatasetDicts
@@ -38,6 +38,7 @@ from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
+from .history import BoundedHistory
 from .preemption import evaluation_hooks
 from .second_stage import second_stage_methods
 from .statistics import share_statistics
@@ -99,7 +100,7 @@ def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
     with built_from_config("dataloader.test"):  # first: the evaluator shares its annotations
         loader = _instantiate_loader(cfg.dataloader.test)
     if isinstance(loader, DataLoader):
-        outlast_sigterm(loader)
+        prepare_workers(loader)
     with built_from_config("dataloader.evaluator"):
         evaluator = instantiate(cfg.dataloader.evaluator)
     ours = isinstance(evaluator, LongTailEvaluator)
@@ -143,6 +144,7 @@ def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
     checkpointer = LongTailCheckpointer(model, output_dir, trainer=trainer)
     trainer.register_hooks(
         [
+            BoundedHistory(),
             hooks.CallbackHook(after_train=_end_at_the_end),
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),

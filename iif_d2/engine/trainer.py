@@ -38,7 +38,7 @@ from ..data import (
     config_frequency,
     dicts_kept,
     known_frequency,
-    outlast_sigterm,
+    prepare_workers,
     shared_dicts,
 )
 from ..errors import ConfigError, UnknownNameError, built_from_config
@@ -48,6 +48,7 @@ from ..modeling import warn_without_method
 from .classifier_stats import ClassifierStats
 from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
+from .history import BoundedHistory
 from .preemption import evaluation_hooks
 from .schedule import fit_schedule
 from .second_stage import (
@@ -131,6 +132,7 @@ class LongTailTrainer(DefaultTrainer):
             usual,
         )
         return [
+            BoundedHistory(),
             self._frozen_norms(),
             self._classifier_stats(),
             *usual,
@@ -235,7 +237,7 @@ class LongTailTrainer(DefaultTrainer):
                 mapper=LongTailDatasetMapper(cfg, False),
                 num_workers=cfg.DATALOADER.NUM_WORKERS,
             )
-            return outlast_sigterm(loader)
+            return prepare_workers(loader)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

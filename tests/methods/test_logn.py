@@ -44,6 +44,16 @@ def test_test_is_the_formula(num_classes, background):
 
 
 @each_background
+def test_equal_moments_change_nothing(background):
+    """Where every class has the same mean, and spread 1, the test is softmax's."""
+    method = build_method("LogN", random_frequency(5), background)
+    ups_and_downs = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64) + 3
+    method.observe(ups_and_downs[:, None].expand(4, method.num_logits))
+    logits, _ = random_batch(method)
+    assert_same(method.probabilities(logits), logits.softmax(1))
+
+
+@each_background
 def test_loss_is_softmaxs(background):
     method = build_method("LogN", random_frequency(5), background)
     logits, labels = random_batch(method)

@@ -207,27 +207,31 @@ def config_cases() -> Iterator[Case]:
     kinds = {
         "yaml bomb": [bomb, bomb + "MODEL: {DEVICE: *a59}"],
         "yaml loop": ["&a [*a]", "MODEL: &m {LONG_TAIL: *m}", "_BASE_: {own}"],
-        "base of another kind": ["_BASE_: 1", "_BASE_: ''", "_BASE_: gone.yaml", "_BASE_: [[]]"],
+        "base of another kind": [
+            "_BASE_: 1", "_BASE_: ''", "_BASE_: gone.yaml", "_BASE_: [[]]", "_BASE_: {a: b}",
+            "_BASE_: https://x.invalid/a.yaml", "_BASE_: file:///etc/passwd", "_BASE_: /dev/zero",
+        ],
         "yaml that runs": [
             "!!python/object/apply:os.system ['true']", "MODEL: {WEIGHTS: !!python/name:os.system }",
             "MODEL: {WEIGHTS: !!python/object/new:os.system ['true']}",
         ],
         "no yaml": ["MODEL: [", "\t", "a: b: c", "%", "MODEL: {METHOD: 'x}", "---\na: 1\n---\nb: 2"],
         "not a mapping": ["", "- 1", "3", "null", "text", "MODEL: 3", "MODEL: null", "1: 2", "? [1]\n: 2"],
-        "value of another type": [
-            f"MODEL:\n  LONG_TAIL: {{{key}: {v}}}" for key in ("METHOD", "COSINE_SCALE", "IIF")
-            for v in ("[]", "null", "{A: 1}", "2020-01-01", "0x", ".nan")
-        ],
         "unknown key": ["A: 1", "MODEL: {A: 1}", "'': 1", "MODEL: {LONG_TAIL: {IFF: {}}}"],
         "unknown version": ["VERSION: 7", "VERSION: x", "VERSION: -1"],
         "deep nesting": ["[" * 5000, "{a: " * 5000, "a: " + "- " * 5000],
         "unicode": ["\ufeffMODEL: {DEVICE: cpu}", "MODEL: {DEVICE: '\U0001f600'}", "\ud800: 1", "\x00"],
         "crlf": ["MODEL:\r\n  DEVICE: cpu\r\n"],
     }  # fmt: skip
+    fields = {"base of another kind": "_BASE_", "unknown version": "VERSION"}
     for kind, contents in kinds.items():
         for content in contents:
             yield Case(kind, "config", ".yaml", lambda path, c=content: text(
-                c.replace("{own}", path.name))(path))  # fmt: skip
+                c.replace("{own}", path.name))(path), field=fields.get(kind, ""))  # fmt: skip
+    for key in ("METHOD", "COSINE_SCALE", "IIF"):
+        for value in ("[]", "null", "{A: 1}", "2020-01-01", "0x", ".nan"):
+            content = text(f"MODEL:\n  LONG_TAIL: {{{key}: {value}}}")
+            yield Case("value of another type", "config", ".yaml", content, field=key)
     yield Case("megabytes of yaml", "config", ".yaml", text("a: [" + "1, " * 2_000_000 + "]"))
     yield from _odd_files("config", ".yaml")
 

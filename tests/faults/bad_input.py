@@ -72,7 +72,8 @@ def attempt(case: Case) -> tuple[str, str | None]:
     if end == "refused" and not REMEDY.search(said):
         return end, f"the message does not say what to do: {said}"
     # What is no json at all has a place in the text, and no fields.
-    if end == "refused" and case.field not in said and "is not valid json" not in said:
+    named = re.search(rf"(\b|_){case.field}\b", said) or "is not valid json" in said
+    if end == "refused" and not named:
         return end, f"the message does not name the field {case.field}: {said}"
     return end, said if end == "raised" else None
 

@@ -12,7 +12,6 @@ from .errors import CheckpointError
 _ZIP = b"PK\x03\x04"
 _LEGACY_PICKLES = 5  # of torch's files before they were zips
 _MOST_PARTS = 1_000_000
-_MARK = object()
 _PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
@@ -45,9 +44,12 @@ def _check_zip(path: str, file: BinaryIO) -> None:
                 f"checkpoint {path} would grow to {size:,} bytes when read; torch compresses "
                 f"nothing, so it was not written by torch"
             )
-        for name in archive.namelist():
+        entries = {entry.filename.lower(): entry for entry in archive.infolist()}
+        if len(entries) < len(archive.infolist()):  # torch would read one, and we another
+            raise CheckpointError(f"checkpoint {path} has two entries of one name; copy it again")
+        for name, entry in entries.items():
             if name.endswith(".pkl"):
-                with archive.open(name) as content:
+                with archive.open(entry) as content:
                     _refuse_endless_tuples(content)
 
 
@@ -58,8 +60,9 @@ def _refuse_endless_tuples(file: BinaryIO) -> None:
     the key of a dict, visits 2^N parts. `weights_only` admits such keys. Nothing is made here: the
     pickle's stack is followed with a number of parts in place of each value.
     """
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    stack: list[int] = []
+    marks: list[int] = []  # places in the stack
+    memo: dict[int, int] = {}
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name in _GET:
@@ -71,29 +74,23 @@ def _refuse_endless_tuples(file: BinaryIO) -> None:
         elif name == "DUP":
             stack.append(stack[-1])
         elif name == "MARK":
-            stack.append(_MARK)
+            marks.append(len(stack))
         elif name == "TUPLE" or name in _TUPLES:
-            parts = _to_mark(stack) if name == "TUPLE" else _last(stack, _TUPLES[name])
+            count = len(stack) - marks.pop() if name == "TUPLE" else _TUPLES[name]
+            parts = _last(stack, count)
             stack.append(1 + sum(parts))
             if stack[-1] > _MOST_PARTS:
                 raise ValueError(f"a tuple in it has more than {_MOST_PARTS:,} parts")
         else:
             before = opcode.stack_before
             if pickletools.markobject in before:
-                _to_mark(stack)
+                del stack[marks.pop() :]
                 before = before[: before.index(pickletools.markobject)]
             _last(stack, len(before))
             stack.extend([1] * len(opcode.stack_after))
 
 
-def _to_mark(stack: list[Any]) -> list[Any]:
-    place = len(stack) - 1 - stack[::-1].index(_MARK)
-    parts = stack[place + 1 :]
-    del stack[place:]
-    return parts
-
-
-def _last(stack: list[Any], count: int) -> list[Any]:
+def _last(stack: list[int], count: int) -> list[int]:
     place = len(stack) - count
     if place < 0:
         raise ValueError("it takes from an empty stack")

@@ -49,6 +49,10 @@ def _check(
             content = parse_yaml(file.read(), f"config {path}")
     except UnicodeDecodeError as error:
         raise ConfigError(f"config {path} cannot be read: {error}; save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(
+            f"config {path} cannot be read: {error.strerror}; check its permissions"
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"config {path} is not valid yaml: {error}; correct it there") from None
     _check_version(path, content)

@@ -93,13 +93,14 @@ def predictors(model: nn.Module) -> list[LongTailPredictorMixin]:
         )
     for method in {stage.method for stage in stages}:
         if (
-            method.sigmoid_scores
+            method.reads != "softmax"
             or method.second_stage
             or method.num_logits != 1 + method.num_classes
         ):
             raise ConfigError(
-                f"a sweep exchanges one softmax over classes and background for another; the model "
-                f"was trained with {type(method).__name__}, whose scores are no such softmax"
+                f"a sweep exchanges one softmax over classes and background for another; the "
+                f"config's {type(method).__name__} takes logits for {method.reads}: give a model "
+                f"that was trained with METHOD Softmax, and its config"
             )
     return stages
 

@@ -45,9 +45,10 @@ class LongTailCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict()}
-        methods = self._methods()
-        if methods:
-            data["method"] = {"name": type(methods[0]).__name__, "reads": methods[0].reads}
+        data["methods"] = {
+            path: {"name": type(method).__name__, "reads": method.reads}
+            for path, method in self._methods().items()
+        }
         _check_finite(name, data["model"])
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
@@ -111,7 +112,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
         Raises:
             CheckpointError: it is missing or damaged, or of other sizes where that is refused.
         """
-        if "://" in path and ".." in re.split(r"[/\\]", path):  # it names the copy's place, too
+        # An address says where its copy is kept, too.
+        if path and "://" in path and ".." in re.split(r"[/\\]", path):
             raise CheckpointError(f"checkpoint {path} has '..' in its address; give a plain one")
         if path and "://" not in path and not os.path.isfile(path.partition("?")[0]):
             raise CheckpointError(f"checkpoint {path} does not exist; check MODEL.WEIGHTS")
@@ -127,7 +129,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 f"use it with the config it was trained with"
             ) from error
         self._check_folded(data)
-        self._check_method(data)
+        self._check_methods(data)
         return data
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -145,7 +147,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
     def _check_folded(self, data: dict[str, Any]) -> None:
         """Weights that `fold_checkpoint` has adjusted must not be adjusted a second time."""
-        if "folded" not in data or not any(method.uses_frequency for method in self._methods()):
+        methods = self._methods().values()
+        if "folded" not in data or not any(method.uses_frequency for method in methods):
             return
         message = (
             f"checkpoint {self._path} has {data['folded']['method']} folded in already; "
@@ -155,21 +158,30 @@ class LongTailCheckpointer(DetectionCheckpointer):
             raise CheckpointError(message)
         logger.warning("%s unless that is meant", message)
 
-    def _check_method(self, data: dict[str, Any]) -> None:
-        """Logits that were learned for one kind of score say nothing in another."""
-        learned = data.get("method")
-        for method in self._methods() if isinstance(learned, dict) else ():
-            needed = self.strict_shapes or method.second_stage  # else it goes on learning
-            if needed and learned.get("reads") != method.reads:
+    def _check_methods(self, data: dict[str, Any]) -> None:
+        """Logits that were learned for one kind of score say nothing in another.
+
+        Only training that starts from MODEL.WEIGHTS may learn them anew.
+        """
+        learned = data.get("methods")
+        for path, method in self._methods().items() if isinstance(learned, dict) else ():
+            trained = learned.get(path)
+            checked = isinstance(trained, dict) and (self.strict_shapes or method.second_stage)
+            if checked and trained.get("reads") != method.reads:
+                remedy = (
+                    "evaluate and resume with the METHOD, and its options, that it was trained with"
+                    if self.strict_shapes
+                    else "give a model that was trained with METHOD Softmax"
+                )
                 raise CheckpointError(
-                    f"checkpoint {self._path} was trained with METHOD {learned.get('name')}: its "
-                    f"logits are for {learned.get('reads')}, those of {type(method).__name__} for "
-                    f"{method.reads}; set MODEL.LONG_TAIL.METHOD to {learned.get('name')}, or "
-                    f"POST_HOC True for IIF over a softmax model"
+                    f"checkpoint {self._path} was trained with METHOD {trained.get('name')}: its "
+                    f"logits are for {trained.get('reads')}, and {type(method).__name__} takes "
+                    f"those for {method.reads}; {remedy}"
                 )
 
-    def _methods(self) -> list[LongTailMethod]:
-        return [m for m in self.model.modules() if isinstance(m, LongTailMethod)]
+    def _methods(self) -> dict[str, LongTailMethod]:
+        named = self.model.named_modules()
+        return {path: module for path, module in named if isinstance(module, LongTailMethod)}
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         misfits = incompatible.incorrect_shapes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import multiprocessing
 import os
 import signal
 from multiprocessing import util
-from typing import Optional
+from typing import Callable, Optional
 
 from torch.utils.data import DataLoader
 
@@ -22,16 +23,18 @@ def prepare_workers(loader: DataLoader) -> DataLoader:
     """
     global _finalized_by
     if loader.num_workers:
-        loader.worker_init_fn = _prepare
+        loader.worker_init_fn = functools.partial(_prepare, loader.worker_init_fn)
         if _finalized_by != os.getpid():
             util.Finalize(None, _kill_workers, exitpriority=1)
             _finalized_by = os.getpid()
     return loader
 
 
-def _prepare(worker: int) -> None:
+def _prepare(own: Optional[Callable[[int], None]], worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.freeze()
+    if own is not None:
+        own(worker)
 
 
 def _kill_workers() -> None:

@@ -123,6 +123,7 @@ def _all_runs(output: str, earlier: Mapping[tuple[str, int], Run]) -> list[Run]:
     An earlier run stays in the table where it was run again for its model: other rows of that table
     stand on it.
     """
+    bases = {row.on for row in ROWS}
     runs = []
     for row in ROWS:
         folder = os.path.dirname(folder_of(output, row, 0))
@@ -131,7 +132,8 @@ def _all_runs(output: str, earlier: Mapping[tuple[str, int], Run]) -> list[Run]:
         seeds |= {seed for name, seed in earlier if name == row.name}
         for seed in sorted(seeds or {0}):
             here = read_run(row.name, seed, folder_of(output, row, seed))
-            runs.append(earlier.get((row.name, seed), here))
+            known = earlier.get((row.name, seed), here)
+            runs.append(known if here.results is None or row.name in bases else here)
     return runs
 
 

@@ -210,10 +210,10 @@ def _training_loader(cfg: DictConfig) -> Union[TrainingBatches, _Named]:
     train = cfg.dataloader.train
     options = {key: train[key] for key in _LOADER_OPTIONS if key in train}
     others = set(train) - {*_LOADER_OPTIONS, "_target_", "dataset", "sampler", "mapper"}
-    usual = _target(train) is build_detection_train_loader and not others
+    usual = _target(train) is build_detection_train_loader and not others and "mapper" in train
     with _shared_data(train):
-        dataset = instantiate(train.get("dataset"))
-        if not usual or "mapper" not in train or not isinstance(dataset, (list, DatasetDicts)):
+        dataset = instantiate(train.dataset) if usual else None
+        if not isinstance(dataset, (list, DatasetDicts)):
             logger.warning(
                 "dataloader.train is not Detectron2's loader of a list of dicts with %s alone: a "
                 "resumed run draws other images than one that is not stopped, and metrics.json "

@@ -92,12 +92,14 @@ class LongTailMethod(nn.Module):
             A scalar; 0 with a gradient where R is 0.
 
         Raises:
-            DataError: without a background, a label C or more.
+            DataError: without a background, a label C or more, where labels are on the CPU; on a
+                GPU, looking would have it wait.
         """
         logits = self._prepare(logits)
         if len(logits) == 0:
             return self._loss_without_rows(logits)
-        if not self.background and int(labels.max()) >= self.num_classes:
+        on_cpu = labels.device.type == "cpu"
+        if on_cpu and not self.background and int(labels.max()) >= self.num_classes:
             raise DataError(
                 f"a label is {int(labels.max())}, and {type(self).__name__} has {self.num_classes} "
                 f"classes and no background; labels are 0 to {self.num_classes - 1}"

@@ -47,7 +47,8 @@ class IIF(LongTailMethod):
             raise ConfigError(f"IIF: strength must be 1 or less, not {strength!r}")
         self.variant, self.statistic, self.normalizer = variant, statistic, normalizer
         self.post_hoc, self.strength = post_hoc, strength
-        self.reads = "softmax" if post_hoc or strength == 0 else "IIF"
+        if not post_hoc and strength > 0:
+            self.reads = f"softmax by IIF {variant}, {statistic}, {normalizer}, {strength:g}"
         self.set_frequency(frequency)
 
     def init_classifier(self, classifier: nn.Linear) -> None:

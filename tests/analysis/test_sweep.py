@@ -71,8 +71,9 @@ def test_models_that_it_cannot_serve_are_refused(tiny_cfg, frequency):
     plain = ["MODEL.ROI_HEADS.NAME", "StandardROIHeads"]
     for overrides, message in (
         (plain, "set MODEL.ROI_HEADS.NAME to LongTailROIHeads"),
-        (["MODEL.LONG_TAIL.METHOD", "EQLv2"], "trained with EQLv2, whose scores are no such"),
-        (["MODEL.LONG_TAIL.METHOD", "Seesaw"], "trained with Seesaw"),
+        (["MODEL.LONG_TAIL.METHOD", "EQLv2"], "config's EQLv2 takes logits for sigmoid"),
+        (["MODEL.LONG_TAIL.METHOD", "Seesaw"], "config's Seesaw takes logits for softmax and obj"),
+        ([], "config's IIF takes logits for softmax by IIF raw"),
     ):
         model = build_model(tiny_cfg("faster_rcnn_R_18_FPN_iif", *overrides))
         with pytest.raises(ConfigError, match=message):

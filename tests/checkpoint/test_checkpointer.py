@@ -100,11 +100,39 @@ def test_logits_of_one_kind_are_not_evaluated_as_another(
         loader.load(str(tmp_path / "model.pth"))
 
 
+def test_iifs_logits_are_for_its_own_factors(frequency, tmp_path):
+    LongTailCheckpointer(Model(frequency), str(tmp_path)).save("model")
+    for options in ({"variant": "base10"}, {"strength": 0.5}, {"normalizer": "images"}):
+        model = Model(frequency)
+        model.method = build_method("IIF", frequency, **options)
+        loader = LongTailCheckpointer(model, str(tmp_path))
+        loader.strict_shapes = True
+        with pytest.raises(CheckpointError, match="METHOD, and its options, that it was trained"):
+            loader.load(str(tmp_path / "model.pth"))
+
+
+def test_stages_may_have_methods_of_their_own(frequency, tmp_path):
+    model = Model(frequency)
+    model.other = build_method("EQL", frequency)
+    saver = LongTailCheckpointer(model, str(tmp_path))
+    saver.save("model")
+    saver.strict_shapes = True
+    saver.load(str(tmp_path / "model.pth"))
+    model.other = build_method("Softmax", frequency)
+    with pytest.raises(CheckpointError, match="was trained with METHOD EQL"):
+        saver.load(str(tmp_path / "model.pth"))
+
+
+def test_no_checkpoint_is_none(frequency, tmp_path):
+    for path in (None, ""):
+        assert LongTailCheckpointer(Model(frequency), str(tmp_path)).load(path) == {}
+
+
 def test_a_second_stage_stands_on_a_softmax(frequency, tmp_path):
     LongTailCheckpointer(Model(frequency), str(tmp_path)).save("model")
     model = Model(frequency)
     model.method = build_method("LogN", frequency)
-    with pytest.raises(CheckpointError, match="those of LogN for softmax"):
+    with pytest.raises(CheckpointError, match="LogN takes those for softmax; give a model"):
         LongTailCheckpointer(model, str(tmp_path)).load(str(tmp_path / "model.pth"))
 
 

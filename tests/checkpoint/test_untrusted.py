@@ -169,6 +169,26 @@ class Zeros:
         return rebuild, arguments, (*state[:4], 1 << 30)
 
 
+@pytest.mark.parametrize("name", ["archive/data.PKL", "archive/data.pkl"])
+def test_what_torch_reads_is_what_was_looked_at(tmp_path, name):
+    """It finds an entry whatever its case, and of two of one name the first."""
+    key = ()
+    for _ in range(50):
+        key = (key, key)
+    good, bad, path = (tmp_path / f"{n}.pth" for n in ("good", "bad", "made"))
+    torch.save({"model": {}}, good)
+    torch.save([{}, key], bad)
+    with zipfile.ZipFile(path, "w") as made:
+        for source in (bad, good) if name.endswith("pkl") else (bad,):
+            with zipfile.ZipFile(source) as entries:
+                for entry in entries.namelist():
+                    text = entries.read(entry)
+                    made.writestr("archive/" + entry.partition("/")[2].replace(
+                        "data.pkl", name.rpartition("/")[2]), text)  # fmt: skip
+    with pytest.raises(CheckpointError, match="a tuple in it has more|two entries of one name"):
+        LongTailCheckpointer(torch.nn.Linear(2, 2), str(tmp_path / "out")).load(str(path))
+
+
 def test_an_array_of_zeros_by_number_is_refused(tmp_path):
     """Where bytes should be, a number: 80 bytes that would take as much memory as it says."""
     (tmp_path / "zeros.pkl").write_bytes(pickle.dumps({"w": Zeros()}))

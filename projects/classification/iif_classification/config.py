@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Sequence
 
-import yaml
 from fvcore.common.config import CfgNode as CN
 
 from iif_d2.errors import ConfigError, UnknownNameError
@@ -177,7 +176,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> CN:
         cfg.merge_from_list(_whole_numbers_as_floats(cfg, list(options)))
     except KeyError as error:
         raise ConfigError(f"{path or 'the options'}: {error.args[0]}; see config.py") from None
-    except (AssertionError, ValueError, FileNotFoundError, yaml.YAMLError) as error:
+    except (AssertionError, ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{path} with options {list(options)}: {error}") from None
     return cfg
 

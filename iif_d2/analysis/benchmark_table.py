@@ -6,7 +6,7 @@ import csv
 import math
 import os
 from dataclasses import dataclass
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
@@ -27,6 +27,8 @@ COLUMNS = {
 }
 COSTS = ("cpu_seconds", "wall_seconds", "peak_mb")
 COST_FILE = "cost.json"
+# A label beside its point: right of it, left of it, and higher and lower on either side, in points.
+_PLACES = tuple((5 * x, 6 * y) for y in (0, 1, -1, 2, -2, 3, -3) for x in (1, -1))
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,32 @@ def _plot_rows(path: str, done: Sequence[Run]) -> None:
     for row in ap:
         ours = "IIF" in row
         axes.plot(ap[row], apr[row], "o", color="#d55e00" if ours else "#0072b2", zorder=2)
-        axes.annotate(row, (ap[row], apr[row]), (5, 3), textcoords="offset points", fontsize=7)
     axes.set_xlabel("mask AP, mini_lvis_val (percent)")
     axes.set_ylabel("mask APr: classes of 3 to 10 training images")
     axes.set_title("Means over seeds; grey: single runs", fontsize=9)
     axes.margins(x=0.15)
+    _label_points(figure, axes, {row: (ap[row], apr[row]) for row in ap})
     save_figure(figure, path)
+
+
+def _label_points(figure: Any, axes: Any, points: dict[str, tuple[float, float]]) -> None:
+    """Names beside points, each where it hides no other, if there is such a place."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).draw()  # without it nobody knows where a point will be
+    taken: list[Any] = []
+    for name, point in points.items():
+        for dx, dy in _PLACES:
+            label = axes.annotate(
+                name, point, (dx, dy), textcoords="offset points", fontsize=7, va="center",
+                ha="left" if dx > 0 else "right",
+            )  # fmt: skip
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            if (dx, dy) != _PLACES[-1]:
+                label.remove()
 
 
 def _plot_models(path: str, done: Sequence[Run], models: Sequence[tuple[str, str, str]]) -> bool:
@@ -177,6 +199,7 @@ def _plot_models(path: str, done: Sequence[Run], models: Sequence[tuple[str, str
         bars.set_label(name)
     axes.set_xticks(range(len(there)), [model[0] for model in there])
     axes.set_ylabel("mask AP (percent)")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.margins(y=0.25)
+    axes.legend(fontsize=8, loc="upper right", ncols=2)
     save_figure(figure, path)
     return True

@@ -38,6 +38,7 @@ from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
+from .free_memory import give_back_memory
 from .history import BoundedHistory
 from .preemption import evaluation_hooks
 from .second_stage import second_stage_methods
@@ -111,6 +112,7 @@ def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
         print_csv_format(results)
         path = os.path.join(cfg.train.output_dir, "inference", "results.json")
         save_results(path, {name: results})
+    give_back_memory()
     return results
 
 

@@ -48,6 +48,7 @@ from ..modeling import warn_without_method
 from .classifier_stats import ClassifierStats
 from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
+from .free_memory import give_back_memory
 from .history import BoundedHistory
 from .preemption import evaluation_hooks
 from .schedule import fit_schedule
@@ -264,6 +265,7 @@ class LongTailTrainer(DefaultTrainer):
         if comm.is_main_process() and cfg.DATASETS.TEST:
             by_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             save_results(os.path.join(cfg.OUTPUT_DIR, "inference", "results.json"), by_dataset)
+        give_back_memory()
         return results
 
 

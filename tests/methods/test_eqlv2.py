@@ -91,10 +91,10 @@ def test_the_background_has_no_sums_and_weight_1():
 
 def test_sums_do_not_stall_in_a_long_training():
     """In float32, adding 1e-3 to 1e5 would change nothing."""
-    method = build_method("EQLv2", random_frequency(1), background=False)
+    method = build_method("EQLv2", random_frequency(2), background=False)
     method.negative_gradient.fill_(1e5)
     method.positive_gradient.fill_(1e5)
-    logits = torch.full((1, 1), -math.log(999.0))
-    method.loss(logits, torch.tensor([1]))  # one negative of probability .001
+    logits = torch.full((1, 2), -math.log(999.0))
+    method.loss(logits, torch.tensor([1]))  # for the other class, a negative of probability .001
     weight = sigmoid(12 * (1 - 0.8))
-    assert abs(method.negative_gradient.item() - 1e5 - 1e-3 * weight) < 1e-8
+    assert abs(method.negative_gradient[0].item() - 1e5 - 1e-3 * weight) < 1e-8

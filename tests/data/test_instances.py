@@ -205,8 +205,12 @@ def test_any_json_gives_detectron2s_dicts(tmp_path_factory, lvis, data, indent, 
         json.dump(data.draw(files(lvis)), file, indent=indent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_parts, "_PART", part)
-        if slowly:
-            patch.setattr(reading, "_quickly", lambda *_: None)
+        quickly, read = reading._quickly, []
+        patch.setattr(
+            reading,
+            "_quickly",
+            lambda *key: read.append(None if slowly else quickly(*key)) or read[0],
+        )
         ours = load_instances(path, "/images/")
     if lvis:
         theirs = load_lvis_json(path, "/images/")
@@ -214,7 +218,8 @@ def test_any_json_gives_detectron2s_dicts(tmp_path_factory, lvis, data, indent, 
         theirs = load_coco_json(path, "/images/", "instances_of_coco")
         MetadataCatalog.pop("instances_of_coco")
     assert ours == theirs
-    if not slowly:  # which rewrites the text
+    # Record by record the text is written anew; a file that is hard to cut up is read so, too.
+    if read[0] is not None:
         assert typed(list(ours)) == typed(theirs)
 
 

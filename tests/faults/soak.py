@@ -14,7 +14,7 @@ from typing import Callable, Sequence
 
 from ..conftest import TINY
 from . import Outcome
-from .usage import Usage, growth, of_tree, summary
+from .usage import Usage, growth, of_settled_tree, of_tree, summary
 
 MINUTES = float(os.environ.get("IIF_D2_SOAK_MINUTES", "60"))
 EVALUATIONS = int(os.environ.get("IIF_D2_SOAK_EVALUATIONS", "10000"))
@@ -77,17 +77,18 @@ def train(root: Path, minutes: float) -> str:
 
 def _watch(process: subprocess.Popen, folder: Path, until: float) -> list[Usage]:
     """The run's use of memory and files; of its checkpoints the last three are kept."""
-    series, started = [], None
+    series, started, start = [], None, time.monotonic()
     while time.monotonic() < until and process.poll() is None:
         time.sleep(PERIOD)
         # Making the data set and building the model are no part of it.
         if started is None and (folder / "metrics.json").is_file():
             started = len(series)
-        series.append(of_tree(process.pid))
+        series.append(of_settled_tree(process.pid))
         for old in sorted(folder.glob("model_*.pth"))[:-3]:
             old.unlink()
         if len(series) % 150 == 0:
-            print(f"soak: {len(series) * PERIOD / 60:.0f} min: {series[-1]}", flush=True)
+            spent = time.monotonic() - start
+            print(f"soak: {spent / 60:.0f} min: {series[-1]}", flush=True)
     return series[started or 0 :]
 
 

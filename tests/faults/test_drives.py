@@ -8,7 +8,7 @@ import pytest
 from iif_d2.errors import DataError
 from iif_d2.files import cached, write_atomically
 
-from . import children, drives
+from . import children, drives, usage
 from .usage import Usage, growth, of_tree, summary
 
 
@@ -91,6 +91,25 @@ def test_what_has_no_like_is_not_called_flat():
     assert "only 80 of 100 looks" in growth([*looks, *once])
     assert "only 80 of 100 looks" in growth([*looks[:100], *once, *looks[:200]])
     assert "only 0 of 5 looks" in growth([Usage(100, 10)] * 20)
+
+
+def test_a_look_waits_until_as_many_processes_stay(monkeypatch):
+    """Files that a starting worker or a batch has open for a moment are no peak; files kept are."""
+
+    def settled(*looks):
+        left = iter(looks)
+        monkeypatch.setattr(usage, "of_tree", lambda pid: next(left))
+        look = usage.of_settled_tree(1)
+        assert next(left, None) is None
+        return look
+
+    monkeypatch.setattr(usage, "MOMENT", 0)
+    training, evaluating = Usage(9, 88, 3), Usage(9, 171, 5)
+    starting, sending = training._replace(files=99), training._replace(files=95)
+    assert settled(training, starting, *[evaluating] * 3) == evaluating
+    assert settled(training, sending, training) == training
+    assert settled(training, sending, sending) == sending
+    assert settled(*(Usage(9, 9, number) for number in range(50))).processes == 48
 
 
 def test_a_child_counts(tmp_path):

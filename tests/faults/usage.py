@@ -14,10 +14,10 @@ from typing import Iterator, NamedTuple, Sequence
 # leaks by step, checkpoint or evaluation raises it.
 TOLERANCE = 0.03
 LOOKS = 10  # of each quarter that a number of processes is judged by
-# Seconds. Files of a worker that starts or ends are open for 0.02 without it, and a batch on its way
-# has up to ten for 0.006.
-MOMENT = 0.1
 COMPARED = 0.9  # of each quarter's looks, at the least; processes that stay would be left out
+# Seconds between the looks that make one of a tree. Files of a worker that starts or ends were seen
+# open for 0.02 without it, those of a batch on its way for 0.006.
+MOMENT = 0.1
 
 
 class Usage(NamedTuple):

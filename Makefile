@@ -30,7 +30,7 @@ bench: $(READY)  ## each fast path timed beside Detectron2's and lvis-api's own 
 	$(PY) -W ignore projects/speed/bench.py
 
 faults: $(READY)  ## kill, starve and soak it for two hours; figures of what was lost
-	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.faults
+	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.stress
 
 matrix:  ## install and test with other Pythons and versions of torch: hours, 7 GB at a time
 	$(PYTHON) projects/compatibility/run.py

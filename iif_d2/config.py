@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from .errors import ConfigError
-from .yaml_files import check_yaml
+from .files.yaml_files import check_yaml
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator, Optional
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class UnknownNameError(ConfigError, KeyError):
         return cls(f"unknown {kind} {name!r}; known: {', '.join(map(str, known))}")
 
 
-def in_words(error: BaseException) -> Optional[str]:
+def in_words(error: BaseException) -> str | None:
     """What to tell the user of an error of this package or of the storage; None for any other.
 
     From a data-loader worker an error comes with that process's traceback, which is left out.

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Iterable, Optional, Sequence, Union
 
 import numpy as np
 
+from .annotations.tables import count_table, is_table
 from .errors import DataError
-from .tables import count_table, is_table
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class ClassFrequency:
 
     class_names: tuple[str, ...]
     image_count: np.ndarray
-    instance_count: Optional[np.ndarray]
+    instance_count: np.ndarray | None
     num_images: int
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class ClassFrequency:
             f"with sum {self.image_count.sum():,}"
         )
 
-    def save(self, path: Union[str, os.PathLike]) -> None:
+    def save(self, path: str | os.PathLike) -> None:
         """Write to a json file, whole or not at all."""
         import msgspec
 
@@ -130,7 +130,7 @@ class ClassFrequency:
         write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1))
 
     @classmethod
-    def load(cls, path: Union[str, os.PathLike]) -> ClassFrequency:
+    def load(cls, path: str | os.PathLike) -> ClassFrequency:
         """Read what `save` wrote.
 
         Raises:
@@ -176,9 +176,9 @@ class ClassFrequency:
 
 
 def count_class_frequency(
-    source: Union[str, os.PathLike, Iterable[dict]],
-    class_names: Optional[Sequence[str]] = None,
-    cache_dir: Optional[str] = None,
+    source: str | os.PathLike | Iterable[dict],
+    class_names: Sequence[str] | None = None,
+    cache_dir: str | None = None,
 ) -> ClassFrequency:
     """Count images and instances of each class (Eq. 1).
 
@@ -205,7 +205,7 @@ def count_class_frequency(
     return _count_registered(path, cache_dir)
 
 
-def load_frequency(path: str, cache_dir: Optional[str] = None) -> ClassFrequency:
+def load_frequency(path: str, cache_dir: str | None = None) -> ClassFrequency:
     """A saved `ClassFrequency`, or the counts of an annotation json, whichever the file holds.
 
     Raises:
@@ -219,7 +219,7 @@ def load_frequency(path: str, cache_dir: Optional[str] = None) -> ClassFrequency
     return count_class_frequency(path, cache_dir=cache_dir)
 
 
-def annotation_file(source: str) -> Optional[str]:
+def annotation_file(source: str) -> str | None:
     """The json that counting this source would read; None where it is another kind of source."""
     if is_table(source):
         return None
@@ -236,13 +236,13 @@ def annotation_file(source: str) -> Optional[str]:
     return getattr(MetadataCatalog.get(source), "json_file", None)
 
 
-def packaged_frequency(name: str) -> Optional[ClassFrequency]:
+def packaged_frequency(name: str) -> ClassFrequency | None:
     """The counts that come with the package for a data set of this name, or None."""
     path = os.path.join(PACKAGED_COUNTS, f"{name}.json")
     return ClassFrequency.load(path) if os.path.isfile(path) else None
 
 
-def _count_json(path: str, cache_dir: Optional[str]) -> ClassFrequency:
+def _count_json(path: str, cache_dir: str | None) -> ClassFrequency:
     if cache_dir is None:
         return _count_labels(path)
     from .files import cached, content_key
@@ -265,7 +265,7 @@ def _count_labels(path: str) -> ClassFrequency:
     return frequency
 
 
-def _count_dicts(dicts: Iterable[dict], class_names: Optional[Sequence[str]]) -> ClassFrequency:
+def _count_dicts(dicts: Iterable[dict], class_names: Sequence[str] | None) -> ClassFrequency:
     images, classes, num_images = [], [], 0
     for record in dicts:
         for annotation in record.get("annotations", ()):
@@ -284,7 +284,7 @@ def _count_dicts(dicts: Iterable[dict], class_names: Optional[Sequence[str]]) ->
     return _tally(class_names, np.asarray(images, dtype=np.int64), classes, num_images)
 
 
-def _count_registered(name: str, cache_dir: Optional[str]) -> ClassFrequency:
+def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
     packaged = packaged_frequency(name)
     try:
         from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -380,7 +380,7 @@ def _counts(field: str, count, num_classes: int) -> np.ndarray:
     return array
 
 
-def class_name_mismatch(ours: Sequence[str], theirs: Sequence[str]) -> Optional[str]:
+def class_name_mismatch(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
     """How two lists of class names disagree, or None where they mean the same classes in one order.
 
     One in ten may be called otherwise: LVIS v1 says "bull" where Detectron2 says "horned_cow".

@@ -21,7 +21,7 @@ FORBIDDEN = {
     "os.system": {}, "os.popen": {}, "subprocess.getoutput": {}, "commands.getoutput": {},
     "pickle.load": {}, "marshal.loads": {}, "shelve.open": {}, "dill.load": {}, "joblib.load": {},
     "pickle.loads": OWN_PICKLES, "pickle.Unpickler": OWN_PICKLES,
-    "pickle._Unpickler": {"iif_d2/checkpoint/safe_pickle.py": "it admits arrays and containers only"},
+    "pickle._Unpickler": {"iif_d2/files/safe_pickle.py": "it admits arrays and containers only"},
     "yaml.load": {}, "yaml.unsafe_load": {}, "yaml.full_load": {}, "yaml.load_all": {},
     "torch.hub.load": {}, "urllib.request.urlopen": {}, "urllib.request.urlretrieve": {},
     "requests.get": {}, "socket.create_connection": {},

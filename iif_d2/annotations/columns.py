@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Optional, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -60,11 +61,11 @@ class Columns:
             place = _first_repeated(ids.tolist())
             self.repeated_id = int(np.flatnonzero(identified)[place]), ids[place]
 
-    def images(self, place: dict[Any, int]) -> Optional[np.ndarray]:
+    def images(self, place: dict[Any, int]) -> np.ndarray | None:
         """int64 (M,): the place of each annotation's image; None if one has none."""
         return _decoded(self._images, self._image_codes, place)
 
-    def classes(self, place: dict[Any, int]) -> Optional[np.ndarray]:
+    def classes(self, place: dict[Any, int]) -> np.ndarray | None:
         """int64 (M,): the place of each annotation's category; None if one has none."""
         return _decoded(self._categories, self._category_codes, place)
 
@@ -84,7 +85,7 @@ def _coded(records: Sequence, field: str, codes: dict[Any, int]) -> np.ndarray:
     return np.fromiter(map(codes.__getitem__, ids), np.int32, len(ids))
 
 
-def _decoded(coded: np.ndarray, codes: dict, place: dict) -> Optional[np.ndarray]:
+def _decoded(coded: np.ndarray, codes: dict, place: dict) -> np.ndarray | None:
     if not codes.keys() <= place.keys():
         return None
     places = np.fromiter((place[id] for id in codes), np.int64, len(codes))

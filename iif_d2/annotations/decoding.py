@@ -10,7 +10,8 @@ import contextlib
 import gc
 import mmap
 import os
-from typing import TYPE_CHECKING, Any, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 

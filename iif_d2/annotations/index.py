@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import weakref
 from dataclasses import dataclass
-from typing import Optional
 
 import msgspec
 import numpy as np
@@ -52,7 +51,7 @@ class AnnotationIndex:
     """
 
     path: str
-    key: Optional[tuple]
+    key: tuple | None
     categories: list[Category]
     image_ids: list[Id]
     positions: np.ndarray
@@ -65,9 +64,9 @@ class AnnotationIndex:
     without_area: np.ndarray
     unusable: np.ndarray
     masks: bool
-    repeated_id: Optional[tuple[int, int]]
-    odd_boxes: Optional[Doubtful]
-    odd_polygons: Optional[Doubtful]
+    repeated_id: tuple[int, int] | None
+    odd_boxes: Doubtful | None
+    odd_polygons: Doubtful | None
     # A tensor, which worker processes share however they are started.
     content: torch.Tensor
     image_spans: np.ndarray
@@ -100,6 +99,6 @@ class AnnotationIndex:
         return np.repeat(np.arange(len(self)), np.diff(self.first))
 
 
-def live_index(key: Optional[tuple]) -> Optional[AnnotationIndex]:
+def live_index(key: tuple | None) -> AnnotationIndex | None:
     """The index of the file with this key, if one is in use."""
     return _live.get(key)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import mmap
 import re
-from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Optional
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Part(NamedTuple):
     end: int
 
 
-def opening(content: mmap.mmap) -> Optional[int]:
+def opening(content: mmap.mmap) -> int | None:
     """Where the list's first record begins; None without a list of records."""
     found = _LIST.search(content)
     return None if found is None else found.end()
@@ -104,7 +105,7 @@ def rest_of_file(content: mmap.mmap, start: int, end: int, record: bytes) -> byt
     return content[first:start] + record + content[end:]
 
 
-def _last_cut(buffer: bytearray, filled: int) -> Optional[re.Match]:
+def _last_cut(buffer: bytearray, filled: int) -> re.Match | None:
     """The last comma between records; None if there is none."""
     reach = 1 << 12
     while True:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import BinaryIO, NamedTuple, Optional, Sequence
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def places_by_record(path: str) -> LabelPlaces:
     return LabelPlaces(images, classes, categories, len(labels.images))
 
 
-def _places(columns: LabelColumns) -> Optional[LabelPlaces]:
+def _places(columns: LabelColumns) -> LabelPlaces | None:
     """None where a reference, an id or a name is not sound."""
     categories = sorted(columns.categories, key=lambda category: category.id)
     classes = _found([category.id for category in categories], columns.category_ids)
@@ -68,7 +69,7 @@ def _places(columns: LabelColumns) -> Optional[LabelPlaces]:
     return LabelPlaces(images, classes, categories, len(columns.images))
 
 
-def _found(known: Sequence[int], asked: np.ndarray) -> Optional[np.ndarray]:
+def _found(known: Sequence[int], asked: np.ndarray) -> np.ndarray | None:
     """(N,) of each asked id its place among the known ones in their order.
 
     None where an id is unknown, or one that is known is there twice.
@@ -97,7 +98,7 @@ class LabelColumns(NamedTuple):
     categories: list
 
 
-def label_columns(path: str) -> Optional[LabelColumns]:
+def label_columns(path: str) -> LabelColumns | None:
     """The labels of an LVIS or COCO json; None where `read_labels` has to read it.
 
     References are not checked.
@@ -114,7 +115,7 @@ def label_columns(path: str) -> Optional[LabelColumns]:
         return None
 
 
-def _columns(file: BinaryIO, content: mmap.mmap) -> Optional[LabelColumns]:
+def _columns(file: BinaryIO, content: mmap.mmap) -> LabelColumns | None:
     import msgspec
 
     from .schema import Label, LabelFile

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _MOST_PIXELS = (1 << 31) - 1
 FARTHEST = 1e7  # pixels from the corner that a box may lie
 
 
-def check_geometry(path: Union[str, os.PathLike], content: Any) -> None:
+def check_geometry(path: str | os.PathLike, content: Any) -> None:
     """Raise `DataError` unless every image has a size, and boxes and masks are drawn in its pixels.
 
     `content` has `images` and `annotations`, as the schema's files do, with sound references. Boxes
@@ -50,7 +50,7 @@ def sound_sizes(sizes: np.ndarray) -> bool:
     return bool(((sizes > 0) & (sizes <= _LONGEST_SIDE)).all() and (area <= _MOST_PIXELS).all())
 
 
-def annotation_problem(annotation: Annotation, height: int, width: int) -> Optional[str]:
+def annotation_problem(annotation: Annotation, height: int, width: int) -> str | None:
     """A field, and what is wrong with it; None if the annotation can be drawn."""
     if not all(abs(value) <= FARTHEST for value in annotation.bbox):
         return f"bbox {list(annotation.bbox)} is not in pixels"
@@ -73,7 +73,7 @@ def annotation_problem(annotation: Annotation, height: int, width: int) -> Optio
     return None
 
 
-def covers(counts: Union[str, list[int]], pixels: int) -> bool:
+def covers(counts: str | list[int], pixels: int) -> bool:
     """Whether the run lengths of a mask, plain or as COCO's string, are those of so many pixels."""
     if isinstance(counts, str):
         lengths = _run_lengths(counts)
@@ -84,7 +84,7 @@ def covers(counts: Union[str, list[int]], pixels: int) -> bool:
     return all(length >= 0 for length in lengths) and sum(lengths) == pixels
 
 
-def _run_lengths(text: str) -> Optional[list[int]]:
+def _run_lengths(text: str) -> list[int] | None:
     """The lengths in COCO's string; None if it is none. `evaluation/rle.py` writes the format."""
     letters = np.frombuffer(text.encode(errors="replace"), dtype=np.uint8).astype(np.int64) - 48
     if not len(letters):

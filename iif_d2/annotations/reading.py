@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Any, BinaryIO, Iterable, Optional, Sequence, Union
+from collections.abc import Iterable, Sequence
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -42,7 +43,7 @@ _decode_image = msgspec.json.Decoder(Image).decode
 _decode_annotation = msgspec.json.Decoder(Annotation).decode
 
 
-def read_index(path: Union[str, os.PathLike], annotated: bool = True) -> AnnotationIndex:
+def read_index(path: str | os.PathLike, annotated: bool = True) -> AnnotationIndex:
     """The index of a file; while one of the same file is in use, that one.
 
     Args:
@@ -66,7 +67,7 @@ def read_index(path: Union[str, os.PathLike], annotated: bool = True) -> Annotat
     return index
 
 
-def _key(path: str) -> Optional[tuple]:
+def _key(path: str) -> tuple | None:
     try:
         state = os.stat(path)
     except OSError:
@@ -74,7 +75,7 @@ def _key(path: str) -> Optional[tuple]:
     return os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _quickly(path: str, key: Optional[tuple]) -> Optional[AnnotationIndex]:
+def _quickly(path: str, key: tuple | None) -> AnnotationIndex | None:
     """None where the file has to be read record by record."""
     try:
         if not os.path.isfile(path):
@@ -86,7 +87,7 @@ def _quickly(path: str, key: Optional[tuple]) -> Optional[AnnotationIndex]:
         return None
 
 
-def _parsed(path: str, key: tuple, file: BinaryIO, content: mmap.mmap) -> Optional[AnnotationIndex]:
+def _parsed(path: str, key: tuple, file: BinaryIO, content: mmap.mmap) -> AnnotationIndex | None:
     start = opening(content)
     if start is None:
         return None
@@ -108,7 +109,7 @@ def _parsed(path: str, key: tuple, file: BinaryIO, content: mmap.mmap) -> Option
     return _assembled(path, key, found.categories, images, columns, kept[:end], spans)
 
 
-def _by_record(path: str, key: Optional[tuple], schema: Any) -> AnnotationIndex:
+def _by_record(path: str, key: tuple | None, schema: Any) -> AnnotationIndex:
     """The same, slowly, with words for what is wrong."""
     found = decode_json(path, schema, _KIND)
     if schema is EvaluationFile and not found.images:
@@ -135,13 +136,13 @@ def _spans(texts: Sequence) -> np.ndarray:
 
 def _assembled(
     path: str,
-    key: Optional[tuple],
+    key: tuple | None,
     categories: list[Category],
     images: list[Image],
     columns: Columns,
     content: np.ndarray,
     image_spans: np.ndarray,
-) -> Optional[AnnotationIndex]:
+) -> AnnotationIndex | None:
     """None where something is not sound."""
     positions = np.array(_numbers_first([image.id for image in images]), dtype=np.int64)
     images = [images[i] for i in positions]
@@ -173,7 +174,7 @@ def _assembled(
     )
     order = np.argsort(of_image, kind="stable")
 
-    def doubtful(which: np.ndarray) -> Optional[Doubtful]:
+    def doubtful(which: np.ndarray) -> Doubtful | None:
         places = np.flatnonzero(which)
         if not len(places):
             return None
@@ -218,7 +219,7 @@ def _distinct(ids: Iterable) -> bool:
 
 def _judged(
     columns: Columns, content: np.ndarray, sizes: np.ndarray
-) -> Optional[tuple[np.ndarray, bool]]:
+) -> tuple[np.ndarray, bool] | None:
     """Which masks have no polygon of three points, and whether there is any mask.
 
     None if one cannot be drawn.

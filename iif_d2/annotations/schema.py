@@ -5,12 +5,12 @@ Apart from `annotations.py` because defining them needs msgspec, which `frequenc
 
 from __future__ import annotations
 
-from typing import Any, Generic, Optional, TypeVar, Union
+from typing import Any, Generic, TypeVar
 
 from msgspec import Raw, Struct
 
-Id = Union[int, str]  # COCO and LVIS number their images; other people's files name them
-Number = Union[int, float]  # as json spells it: Detectron2 gives 5 where the file has 5
+Id = int | str  # COCO and LVIS number their images; other people's files name them
+Number = int | float  # as json spells it: Detectron2 gives 5 where the file has 5
 AnId = TypeVar("AnId", Id, int)
 
 
@@ -19,9 +19,9 @@ class Category(Struct, gc=False):
 
     id: int
     name: str
-    image_count: Optional[int] = None
-    instance_count: Optional[int] = None
-    frequency: Optional[str] = None
+    image_count: int | None = None
+    instance_count: int | None = None
+    frequency: str | None = None
 
 
 class CategoryFile(Struct):
@@ -53,10 +53,10 @@ class Image(Struct, gc=False):
     id: Id
     height: int
     width: int
-    file_name: Optional[str] = None
-    coco_url: Optional[str] = None
-    neg_category_ids: Optional[list[int]] = None
-    not_exhaustive_category_ids: Optional[list[int]] = None
+    file_name: str | None = None
+    coco_url: str | None = None
+    neg_category_ids: list[int] | None = None
+    not_exhaustive_category_ids: list[int] | None = None
 
 
 class IndexFile(Struct):
@@ -70,7 +70,7 @@ class Rle(Struct, gc=False):
     """A run-length mask: `size` is (height, width); `counts` compressed text or plain runs."""
 
     size: tuple[int, int]
-    counts: Union[str, list[int]]
+    counts: str | list[int]
 
 
 class Annotation(Struct, gc=False):
@@ -79,11 +79,11 @@ class Annotation(Struct, gc=False):
     image_id: Id
     category_id: int
     bbox: tuple[Number, Number, Number, Number]
-    id: Optional[int] = None
-    area: Optional[float] = None
-    iscrowd: Optional[int] = None
-    segmentation: Union[list[list[Number]], Rle, None] = None
-    keypoints: Optional[list[Number]] = None
+    id: int | None = None
+    area: float | None = None
+    iscrowd: int | None = None
+    segmentation: list[list[Number]] | Rle | None = None
+    keypoints: list[Number] | None = None
 
 
 class AnnotationFile(Struct):
@@ -97,7 +97,7 @@ class AnnotationFile(Struct):
 class FormatProbe(Struct):
     """Tells a saved `ClassFrequency`, which has a format, from an annotation file."""
 
-    format: Optional[str] = None
+    format: str | None = None
 
 
 class IndexedAnnotation(Annotation, gc=False):
@@ -119,10 +119,10 @@ class DecodedAnnotation(Struct, gc=False):
 
     category_id: int
     bbox: list[Number]
-    area: Optional[float] = None
-    iscrowd: Optional[int] = None
-    segmentation: Union[list[list[Number]], dict[str, Any], None] = None
-    keypoints: Optional[list[Number]] = None
+    area: float | None = None
+    iscrowd: int | None = None
+    segmentation: list[list[Number]] | dict[str, Any] | None = None
+    keypoints: list[Number] | None = None
 
 
 class ImageItem(Struct):
@@ -145,5 +145,5 @@ class FrequencyFile(Struct, tag_field="format", tag="iif_d2.ClassFrequency"):
 
     class_names: list[str]
     image_count: list[int]
-    instance_count: Optional[list[int]]
+    instance_count: list[int] | None
     num_images: int

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import zipfile
-from typing import Any, Optional
+from typing import Any
 from urllib.parse import parse_qs
 
 import torch
@@ -106,7 +106,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             f"one back"
         )
 
-    def load(self, path: str, checkpointables: Optional[list[str]] = None) -> dict[str, Any]:
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint or a model-zoo file.
 
         Raises:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from detectron2.config import get_cfg
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
 from ..files import write_atomically
-from ..tensor_files import load_tensors
+from ..files.tensor_files import load_tensors
 
 # What both libraries' networks want (their ImageNet statistics times 255), and where they stride.
 PREPROCESSING = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -27,9 +27,9 @@ TOLERANCE = 1e-5
 
 
 def fold_checkpoint(
-    model_or_path: Union[nn.Module, str, os.PathLike],
-    output: Union[str, os.PathLike, None] = None,
-    cfg: Optional[CfgNode] = None,
+    model_or_path: nn.Module | str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    cfg: CfgNode | None = None,
 ) -> dict[str, Any]:
     """A checkpoint that plain Detectron2 loads, and that predicts what the model's method does.
 
@@ -232,7 +232,7 @@ def _load(path: str, cfg: CfgNode) -> nn.Module:
     return model
 
 
-def _check_output(output: Union[str, os.PathLike], source: Any) -> None:
+def _check_output(output: str | os.PathLike, source: Any) -> None:
     output = os.fspath(output)
     if not output.endswith(".pth"):
         raise ConfigError(f"{output} must end in .pth; Detectron2 reads other names in other ways")

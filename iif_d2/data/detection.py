@@ -7,7 +7,8 @@ import inspect
 import logging
 import os
 import types
-from typing import Any, Callable, Iterator, Optional, Sequence, Union
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.build import print_instances_class_histogram
@@ -37,12 +38,12 @@ def dataset_dicts(name: str) -> Any:
 
 
 def detection_dicts(
-    names: Union[str, Sequence[str]],
+    names: str | Sequence[str],
     filter_empty: bool = True,
     min_keypoints: int = 0,
-    proposal_files: Optional[Sequence[str]] = None,
+    proposal_files: Sequence[str] | None = None,
     check_consistency: bool = True,
-) -> Union[list[dict], DatasetDicts, Dataset]:
+) -> list[dict] | DatasetDicts | Dataset:
     """Arguments and result of Detectron2's function, which is asked about other than LVIS and COCO.
 
     Raises:
@@ -75,7 +76,7 @@ def detection_dicts(
     return dicts
 
 
-def _loader(name: str) -> Optional[Callable[[], Any]]:
+def _loader(name: str) -> Callable[[], Any] | None:
     """What gives the data set's dicts as bytes, if that is known."""
     load = DatasetCatalog[name] if name in DatasetCatalog else None
     if isinstance(load, functools.partial) and load.func in (load_instances, load_mini):
@@ -123,7 +124,7 @@ def _blocks(dicts: DatasetDicts) -> Iterator[dict]:
     yield {"annotations": objects}
 
 
-def _lambda_code(function: types.FunctionType) -> Optional[types.CodeType]:
+def _lambda_code(function: types.FunctionType) -> types.CodeType | None:
     """That of the only function that this one makes."""
     made = [c for c in function.__code__.co_consts if isinstance(c, types.CodeType)]
     return made[0] if len(made) == 1 else None

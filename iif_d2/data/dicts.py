@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 import pickle
-from collections.abc import Sequence
-from typing import Any, Iterator, NamedTuple, Optional, Protocol, Union
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class Labels(NamedTuple):
     crowds: np.ndarray
 
     @classmethod
-    def of(cls, dicts: list[dict]) -> Optional[Labels]:
+    def of(cls, dicts: list[dict]) -> Labels | None:
         """Those of dataset dicts; None where one has no size, or objects without a class."""
         try:
             sizes = [(record["height"], record["width"]) for record in dicts]
@@ -57,7 +57,7 @@ class Labels(NamedTuple):
 class Source(Protocol):
     """Dicts that are made when asked for, and their labels if they are known without."""
 
-    labels: Optional[Labels]
+    labels: Labels | None
 
     def __len__(self) -> int: ...
 
@@ -94,7 +94,7 @@ class DatasetDicts(Sequence):
     a machine share the bytes.
     """
 
-    def __init__(self, sources: list[Source], places: Optional[np.ndarray] = None) -> None:
+    def __init__(self, sources: list[Source], places: np.ndarray | None = None) -> None:
         """The items of the sources, one source behind the other; only those at `places`."""
         self.sources = sources
         self._starts = np.cumsum([0, *map(len, sources)], dtype=np.int64)
@@ -108,7 +108,7 @@ class DatasetDicts(Sequence):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index: Union[int, slice]) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.take(np.arange(len(self))[index])
         source, place = self._find(operator.index(index))
@@ -124,7 +124,7 @@ class DatasetDicts(Sequence):
 
     __hash__ = None
 
-    def __add__(self, other: Union[list, DatasetDicts]) -> Union[list, DatasetDicts]:
+    def __add__(self, other: list | DatasetDicts) -> list | DatasetDicts:
         if isinstance(other, list):
             return list(self) + other
         if not isinstance(other, DatasetDicts):

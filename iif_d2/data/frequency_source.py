@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Optional, Sequence, Union
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -31,9 +31,9 @@ def config_frequency(cfg: CfgNode) -> DeferredFrequency:
 
 def deferred_frequency(
     num_classes: int,
-    datasets: Union[str, Sequence[str]],
+    datasets: str | Sequence[str],
     source: str = "",
-    cache_dir: Optional[str] = None,
+    cache_dir: str | None = None,
 ) -> DeferredFrequency:
     """The counts of `source`, or of the data sets where that is empty; nothing is read yet.
 
@@ -46,7 +46,7 @@ def deferred_frequency(
     return DeferredFrequency(num_classes, resolve, source or " + ".join(train))
 
 
-def known_frequency(deferred: DeferredFrequency) -> Optional[ClassFrequency]:
+def known_frequency(deferred: DeferredFrequency) -> ClassFrequency | None:
     """The counts, or None where they cannot be had: evaluation needs no training data."""
     try:
         return deferred.resolve()
@@ -54,7 +54,7 @@ def known_frequency(deferred: DeferredFrequency) -> Optional[ClassFrequency]:
         return None
 
 
-def _resolve(source: str, train: Sequence[str], cache_dir: Optional[str]) -> ClassFrequency:
+def _resolve(source: str, train: Sequence[str], cache_dir: str | None) -> ClassFrequency:
     frequency = _counts(source, train, cache_dir)
     if not frequency.image_count.any():
         files = [MetadataCatalog.get(n).get("json_file", n) for n in train if n in DatasetCatalog]
@@ -65,7 +65,7 @@ def _resolve(source: str, train: Sequence[str], cache_dir: Optional[str]) -> Cla
     return frequency
 
 
-def _counts(source: str, train: Sequence[str], cache_dir: Optional[str]) -> ClassFrequency:
+def _counts(source: str, train: Sequence[str], cache_dir: str | None) -> ClassFrequency:
     if not source and not train:
         raise ConfigError("no class frequencies: set MODEL.LONG_TAIL.FREQUENCY or DATASETS.TRAIN")
     if not source:

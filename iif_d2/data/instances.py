@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from detectron2.structures import BoxMode
@@ -86,7 +86,7 @@ class InstanceDicts:
 
     # Each with its keys in the order of Detectron2's loader.
 
-    def _lvis_instance(self, annotation: DecodedAnnotation) -> Optional[dict[str, Any]]:
+    def _lvis_instance(self, annotation: DecodedAnnotation) -> dict[str, Any] | None:
         instance = {
             "bbox": annotation.bbox,
             "bbox_mode": BoxMode.XYWH_ABS,
@@ -96,7 +96,7 @@ class InstanceDicts:
             instance["iscrowd"] = annotation.iscrowd
         return _with_mask(instance, annotation)
 
-    def _coco_instance(self, annotation: DecodedAnnotation) -> Optional[dict[str, Any]]:
+    def _coco_instance(self, annotation: DecodedAnnotation) -> dict[str, Any] | None:
         instance = {} if annotation.iscrowd is None else {"iscrowd": annotation.iscrowd}
         instance["bbox"] = annotation.bbox
         if annotation.keypoints is not None:
@@ -108,7 +108,7 @@ class InstanceDicts:
         return instance
 
 
-def _with_mask(instance: dict[str, Any], annotation: DecodedAnnotation) -> Optional[dict]:
+def _with_mask(instance: dict[str, Any], annotation: DecodedAnnotation) -> dict | None:
     """None if nothing can be learned from the mask."""
     mask = annotation.segmentation
     if isinstance(mask, dict):
@@ -151,7 +151,7 @@ def compressed_rle(rle: dict[str, Any]) -> dict[str, Any]:
     return rle
 
 
-def _report(json_file: str, doubtful: Optional[Doubtful], total: int, what: str) -> None:
+def _report(json_file: str, doubtful: Doubtful | None, total: int, what: str) -> None:
     if doubtful is not None:
         first = doubtful.first
         logger.warning(

@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import time
-from typing import Any, Optional
+from typing import Any
 
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
@@ -28,7 +28,7 @@ class LongTailDatasetMapper(DatasetMapper):
             says, or its masks are of a kind that INPUT.MASK_FORMAT does not take.
     """
 
-    def __call__(self, dataset_dict: dict[str, Any]) -> Optional[dict[str, Any]]:
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
         where = f"image {dataset_dict.get('file_name')} (id {dataset_dict.get('image_id')})"
         if self.is_train and self.use_instance_mask:
             masks = [a.get("segmentation") for a in dataset_dict["annotations"]]
@@ -69,7 +69,7 @@ class LongTailDatasetMapper(DatasetMapper):
                     name=__name__,
                 )
 
-    def _patiently(self, dataset_dict: dict[str, Any], where: str) -> Optional[dict[str, Any]]:
+    def _patiently(self, dataset_dict: dict[str, Any], where: str) -> dict[str, Any] | None:
         """A network drive may fail for a moment; what still fails after `_WAITS` raises."""
         for wait in _WAITS:
             try:

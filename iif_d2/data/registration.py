@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any, Optional
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
@@ -37,7 +37,7 @@ class LongTailMetadata(Metadata):
 
 
 def register_long_tail_instances(
-    name: str, json_file: str, image_root: str, metadata: Optional[dict] = None
+    name: str, json_file: str, image_root: str, metadata: dict | None = None
 ) -> None:
     """Register an LVIS or COCO json with Detectron2, for training and for evaluation as LVIS does.
 
@@ -82,17 +82,17 @@ def _class_image_count(metadata: Metadata) -> list[dict[str, int]]:
     return [{"id": id_, "image_count": count} for id_, count in zip(ids, counts)]
 
 
-def _thing_classes(metadata: Metadata) -> Optional[list[str]]:
+def _thing_classes(metadata: Metadata) -> list[str] | None:
     categories = _categories(metadata)
     return categories and [category.name for category in categories]
 
 
-def _contiguous_ids(metadata: Metadata) -> Optional[dict[int, int]]:
+def _contiguous_ids(metadata: Metadata) -> dict[int, int] | None:
     categories = _categories(metadata)
     return categories and {category.id: index for index, category in enumerate(categories)}
 
 
-def _categories(metadata: Metadata) -> Optional[list[Category]]:
+def _categories(metadata: Metadata) -> list[Category] | None:
     """The json's classes in contiguous order; None where there is no json to ask."""
     json_file = metadata.get("json_file")
     if not json_file or not os.path.isfile(json_file):

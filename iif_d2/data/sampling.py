@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-from typing import Any, Callable, Iterator, Optional, Sequence, Union
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,9 +54,9 @@ class TrainingBatches:
 
     def __init__(
         self,
-        dataset: Union[list[dict], DatasetDicts],
+        dataset: list[dict] | DatasetDicts,
         make_sampler: Callable[[DatasetDicts], Sampler],
-        seed: Optional[int],
+        seed: int | None,
         *,
         mapper: Callable[[dict], dict],
         total_batch_size: int,

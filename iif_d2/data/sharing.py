@@ -11,7 +11,8 @@ import pickle
 import shutil
 import socket
 import tempfile
-from typing import Any, Callable, Iterator, Optional, Union
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from .dicts import DatasetDicts
 logger = logging.getLogger(__name__)
 
 _ALIGNMENT = 64  # bytes, as numpy and torch like it
-_kept: Optional[dict[Any, Any]] = None
+_kept: dict[Any, Any] | None = None
 
 
 @contextlib.contextmanager
@@ -40,7 +41,7 @@ def dicts_kept() -> Iterator[None]:
         _kept = before
 
 
-def training_dicts(cfg: CfgNode) -> Union[list[dict], DatasetDicts, Dataset]:
+def training_dicts(cfg: CfgNode) -> list[dict] | DatasetDicts | Dataset:
     """What Detectron2's train loader makes of DATASETS.TRAIN. All processes have to call it."""
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
     return shared_dicts(
@@ -49,8 +50,8 @@ def training_dicts(cfg: CfgNode) -> Union[list[dict], DatasetDicts, Dataset]:
 
 
 def shared_dicts(
-    names: Union[str, tuple[str, ...]], *args: Any, **kwargs: Any
-) -> Union[list[dict], DatasetDicts, Dataset]:
+    names: str | tuple[str, ...], *args: Any, **kwargs: Any
+) -> list[dict] | DatasetDicts | Dataset:
     """`detection_dicts`, by `load_once`. All processes have to call it."""
     names = (names,) if isinstance(names, str) else tuple(names)
     key = names, args, tuple(sorted(kwargs.items()))
@@ -108,7 +109,7 @@ def load_once(load: Callable[[], Any]) -> Any:
     return load() if dicts is None else dicts
 
 
-def write(shared: Any) -> Optional[str]:
+def write(shared: Any) -> str | None:
     """A new file with an object, its arrays to be mapped; None where there is no room."""
     arrays: list[np.ndarray] = []
     text = io.BytesIO()
@@ -164,7 +165,7 @@ class _Pickler(pickle.Pickler):
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._arrays = arrays
 
-    def persistent_id(self, value: Any) -> Optional[tuple[str, int]]:
+    def persistent_id(self, value: Any) -> tuple[str, int] | None:
         if not isinstance(value, (np.ndarray, torch.Tensor)):
             return None
         array = np.ascontiguousarray(value if isinstance(value, np.ndarray) else value.numpy())
@@ -180,7 +181,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self._arrays = arrays
 
-    def persistent_load(self, key: tuple[str, int]) -> Union[np.ndarray, torch.Tensor]:
+    def persistent_load(self, key: tuple[str, int]) -> np.ndarray | torch.Tensor:
         kind, place = key
         array = self._arrays[place]
         return array if kind == "array" else torch.from_numpy(array)

@@ -7,12 +7,12 @@ import gc
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing import util
-from typing import Callable, Optional
 
 from torch.utils.data import DataLoader
 
-_finalized_by: Optional[int] = None
+_finalized_by: int | None = None
 
 
 def prepare_workers(loader: DataLoader) -> DataLoader:
@@ -30,7 +30,7 @@ def prepare_workers(loader: DataLoader) -> DataLoader:
     return loader
 
 
-def _prepare(own: Optional[Callable[[int], None]], worker: int) -> None:
+def _prepare(own: Callable[[int], None] | None, worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.freeze()
     if own is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Optional
 
 import torch
 from detectron2.config import CfgNode
@@ -35,7 +34,7 @@ class ClassifierStats(HookBase):
 
     def __init__(self, cfg: CfgNode, period: int) -> None:
         self._cfg, self._period = cfg, period
-        self._members: Optional[Tensor] = None  # (3, C): which classes are in a group
+        self._members: Tensor | None = None  # (3, C): which classes are in a group
 
     def before_train(self) -> None:
         try:

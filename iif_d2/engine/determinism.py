@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import random
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class ExactResume(HookBase):
         self._batches, self._metrics = batches, metrics
         self._later = [hook for hook in hooks if isinstance(hook, (EvalHook, PeriodicWriter))]
         self._writers = [w for w in writers if isinstance(w, (JSONWriter, TensorboardXWriter))]
-        self._loaded: Optional[dict] = None
+        self._loaded: dict | None = None
         self._began = 0  # bytes that earlier runs of the folder have left in metrics.json
 
     def before_train(self) -> None:

@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist

@@ -6,7 +6,8 @@ import contextlib
 import functools
 import logging
 import os
-from typing import Any, Callable, Iterable, Iterator, Union
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
@@ -207,7 +208,7 @@ def _build_model(cfg: DictConfig) -> nn.Module:
         return instantiate(cfg.model).to(cfg.train.device)
 
 
-def _training_loader(cfg: DictConfig) -> Union[TrainingBatches, _Named]:
+def _training_loader(cfg: DictConfig) -> TrainingBatches | _Named:
     """`dataloader.train` by the iteration, where it is Detectron2's loader of a list of dicts."""
     train = cfg.dataloader.train
     options = {key: train[key] for key in _LOADER_OPTIONS if key in train}

@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Callable, Optional, TypeVar
+from typing import TypeVar
 
 from detectron2.checkpoint import Checkpointer
 from detectron2.engine import HookBase
@@ -33,7 +34,7 @@ class SaveOnSigterm(HookBase):
     def __init__(self, checkpointer: Checkpointer) -> None:
         self._checkpointer = checkpointer
         self._asked = self._evaluating = False
-        self._timer: Optional[threading.Timer] = None
+        self._timer: threading.Timer | None = None
         self._previous = None
 
     def before_train(self) -> None:
@@ -97,7 +98,7 @@ class SaveOnSigterm(HookBase):
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
 
-    def _ask(self, number: int, frame: Optional[FrameType]) -> None:
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         if not self._asked:
             self._asked = True
             self._timer = threading.Timer(GRACE, _give_up)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Iterator
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Callable, Optional
+from collections.abc import Callable
 
 from detectron2.config import CfgNode
 
@@ -13,7 +13,7 @@ from .setup import setup
 from .trainer import LongTailTrainer
 
 
-def main(args: Namespace) -> Optional[dict]:
+def main(args: Namespace) -> dict | None:
     """What `train_net.py` does in each process; the results of the last evaluation."""
     lazy = args.config_file.endswith(".py")
     with setup(args) as cfg:
@@ -27,7 +27,7 @@ def _evaluate(cfg: CfgNode, resume: bool) -> dict:
     return LongTailTrainer.test(cfg, load_trained_model(cfg, resume=resume))
 
 
-def _prepare_training(cfg: CfgNode, resume: bool) -> Callable[[], Optional[dict]]:
+def _prepare_training(cfg: CfgNode, resume: bool) -> Callable[[], dict | None]:
     trainer = LongTailTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     return trainer.train

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -144,7 +145,7 @@ class LongTailTrainer(DefaultTrainer):
         self._last_eval_results = self.test(self.cfg, self.model)
         return self._last_eval_results
 
-    def _frozen_norms(self) -> Optional[FrozenNorms]:
+    def _frozen_norms(self) -> FrozenNorms | None:
         if self._second_stage:
             return FrozenNorms(self.model)
         if self.cfg.MODEL.RESNETS.FIXED_STATISTICS:
@@ -152,7 +153,7 @@ class LongTailTrainer(DefaultTrainer):
             return FrozenNorms(getattr(backbone, "bottom_up", backbone))
         return None
 
-    def _classifier_stats(self) -> Optional[ClassifierStats]:
+    def _classifier_stats(self) -> ClassifierStats | None:
         period = self.cfg.LOG.CLASSIFIER_PERIOD
         return ClassifierStats(self.cfg, period) if period > 0 and comm.is_main_process() else None
 
@@ -295,7 +296,7 @@ def _check_proposals(cfg: CfgNode) -> None:
         )
 
 
-def check_datasets(names: Sequence[str], num_classes: Optional[int]) -> None:
+def check_datasets(names: Sequence[str], num_classes: int | None) -> None:
     """Raise `ConfigError` unless the data sets are there and have the model's number of classes.
 
     Where that number is None, a model without ROI heads, it is not compared.

@@ -7,7 +7,8 @@ Devil is in the Details" (2021), cap each class over the whole data set instead,
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 

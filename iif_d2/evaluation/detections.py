@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ import torch
 from ..errors import DataError
 
 # What `Instances` may hold: pasted masks (N, H, W), or N run-length masks as pycocotools has them.
-Masks = Union[torch.Tensor, list]
+Masks = torch.Tensor | list
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Detections:
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
-    masks: Optional[Masks] = None
+    masks: Masks | None = None
 
     @classmethod
     def none(cls) -> Detections:
@@ -94,7 +93,7 @@ class Detections:
             return np.arange(len(self))
         return np.argsort(-self.scores, kind="stable")[:limit]
 
-    def encoded(self, where: Optional[np.ndarray] = None) -> Detections:
+    def encoded(self, where: np.ndarray | None = None) -> Detections:
         """The same with RLE dicts for masks; None for those outside `where`, bool (N,)."""
         if not isinstance(self.masks, torch.Tensor):
             return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Optional, Union
 
 import numpy as np
 
@@ -31,7 +30,7 @@ class GroundTruth:
     """
 
     def __init__(
-        self, path: Union[str, os.PathLike], contiguous_id: Optional[dict[int, int]] = None
+        self, path: str | os.PathLike, contiguous_id: dict[int, int] | None = None
     ) -> None:
         self.path = os.fspath(path)
         self._index = index = read_index(self.path, annotated=False)
@@ -50,7 +49,7 @@ class GroundTruth:
         self._classes_of = np.array([self._class_of[id] for id in category_ids])[index.classes]
         self.has_annotations = len(index.classes) > 0
         self.has_masks = index.masks
-        self._last: tuple[int, Optional[ImageItem]] = (-1, None)
+        self._last: tuple[int, ImageItem | None] = (-1, None)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -171,7 +170,7 @@ class GroundTruth:
         """Class numbers of the ids the file has categories for; no detection can have another."""
         return [self._class_of[id] for id in category_ids if id in self._class_of]
 
-    def _segmentation(self, index: int, annotation: DecodedAnnotation) -> Union[list, dict]:
+    def _segmentation(self, index: int, annotation: DecodedAnnotation) -> list | dict:
         segmentation = annotation.segmentation
         if not segmentation:
             raise DataError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Optional, Sequence
 
 import numpy as np
 from detectron2.data import MetadataCatalog
@@ -63,10 +63,10 @@ class LongTailEvaluator(DatasetEvaluator):
     def __init__(
         self,
         dataset_name: str,
-        output_dir: Optional[str] = None,
-        tasks: Optional[Sequence[str]] = None,
+        output_dir: str | None = None,
+        tasks: Sequence[str] | None = None,
         max_dets: int = 300,
-        frequency: Optional[ClassFrequency] = None,
+        frequency: ClassFrequency | None = None,
         write_results: bool = False,
         ap_fixed: bool = False,
         ap_fixed_dets: int = 10_000,

@@ -14,8 +14,9 @@ hotcoco does the matching. What it is fed is what makes it LVIS's or COCO's prot
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
-from typing import Iterable, NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 from hotcoco import Params, StreamingEval, mask
@@ -36,7 +37,7 @@ class _Image(NamedTuple):
     record: dict
     objects: list[dict]
     rows: np.ndarray
-    masks: Optional[list]
+    masks: list | None
 
 
 class Matcher:
@@ -147,7 +148,7 @@ class Matcher:
         return mask.area(detections.masks)
 
 
-def _rows(index: int, detections: Detections, mask_areas: Optional[np.ndarray]) -> np.ndarray:
+def _rows(index: int, detections: Detections, mask_areas: np.ndarray | None) -> np.ndarray:
     """float64 (N, 7) as hotcoco takes detections: image, x, y, w, h, score, class from 1.
 
     It takes an object's size from the box, also where masks are matched. LVIS and COCO mean the

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import types
-from typing import Optional, Sequence, Union
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,11 +14,11 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 
 
 def lvis_api_metrics(
-    json_file: Union[str, os.PathLike],
-    results: Union[str, os.PathLike, list[dict]],
+    json_file: str | os.PathLike,
+    results: str | os.PathLike | list[dict],
     task: str,
     max_dets: int = 300,
-    image_ids: Optional[Sequence[int]] = None,
+    image_ids: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """LVIS's nine metrics by lvis-api, in percent; nan where it gives -1.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Mapping, Union
+from collections.abc import Mapping
 
 from ..annotations.decoding import decode_json
 from ..files import write_atomically
@@ -13,7 +13,7 @@ COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]  # data set, then task, then metric
 
 
-def save_results(path: Union[str, os.PathLike], results: Results) -> None:
+def save_results(path: str | os.PathLike, results: Results) -> None:
     """Write {data set: {"bbox": {"AP": ...}}} as json; what is nan becomes null."""
     import msgspec
 
@@ -27,7 +27,7 @@ def save_results(path: Union[str, os.PathLike], results: Results) -> None:
     write_atomically(path, msgspec.json.format(msgspec.json.encode(finite), indent=1))
 
 
-def load_results(path: Union[str, os.PathLike]) -> Results:
+def load_results(path: str | os.PathLike) -> Results:
     """Read what `save_results` wrote; null becomes nan.
 
     Raises:

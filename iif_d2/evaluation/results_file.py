@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import BinaryIO, Iterator
+from typing import BinaryIO
 
 import msgspec
 from detectron2.utils import comm

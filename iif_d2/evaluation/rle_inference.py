@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterator, Optional
+from collections.abc import Iterator
+from typing import Any
 
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Instances
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ConfigError
-from .mask_rle import postprocess_to_rle
+from ..ops.mask_rle import postprocess_to_rle
 
 __all__ = ["rle_masks"]
 
@@ -45,7 +46,7 @@ def rle_masks(model: nn.Module, threshold: float = 0.5) -> Iterator[None]:
 
     def inference(
         batched_inputs: list[dict[str, Any]],
-        detected_instances: Optional[list[Instances]] = None,
+        detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> list:
         results = plain(batched_inputs, detected_instances, do_postprocess=False)

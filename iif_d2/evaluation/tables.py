@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import numpy as np
 
 from ..errors import DataError
@@ -14,7 +12,7 @@ from .ground_truth import GroundTruth
 GROUPS = ("r", "c", "f")
 
 
-def class_groups(truth: GroundTruth, frequency: Optional[ClassFrequency]) -> Optional[np.ndarray]:
+def class_groups(truth: GroundTruth, frequency: ClassFrequency | None) -> np.ndarray | None:
     """(C,) of "r", "c", "f": what the json states, else by training images; None without either."""
     stated = [category.frequency for category in truth.categories]
     if all(group in GROUPS for group in stated):
@@ -22,7 +20,7 @@ def class_groups(truth: GroundTruth, frequency: Optional[ClassFrequency]) -> Opt
     return None if frequency is None else frequency.groups()
 
 
-def training_images(truth: GroundTruth, frequency: Optional[ClassFrequency]) -> list[Optional[int]]:
+def training_images(truth: GroundTruth, frequency: ClassFrequency | None) -> list[int | None]:
     """Training images of each class: counted ones, else those that LVIS states in the json."""
     if frequency is not None:
         return frequency.image_count.tolist()
@@ -40,7 +38,7 @@ def check_classes(truth: GroundTruth, frequency: ClassFrequency) -> None:
         )
 
 
-def lvis_metrics(precision: np.ndarray, groups: Optional[np.ndarray]) -> dict[str, float]:
+def lvis_metrics(precision: np.ndarray, groups: np.ndarray | None) -> dict[str, float]:
     """AP, AP50, AP75, APs, APm, APl and, with groups, APr, APc, APf, in percent.
 
     nan where there is nothing to find: no object of the size, no class of the group.
@@ -54,7 +52,7 @@ def lvis_metrics(precision: np.ndarray, groups: Optional[np.ndarray]) -> dict[st
 
 
 def group_metrics(
-    precision: np.ndarray, groups: Optional[np.ndarray], prefix: str
+    precision: np.ndarray, groups: np.ndarray | None, prefix: str
 ) -> dict[str, float]:
     """`prefix` r, c and f: AP over the classes of each group in percent; empty without groups."""
     if groups is None:
@@ -67,8 +65,8 @@ def group_metrics(
 
 def per_class_csv(
     truth: GroundTruth,
-    groups: Optional[np.ndarray],
-    images: list[Optional[int]],
+    groups: np.ndarray | None,
+    images: list[int | None],
     precision: np.ndarray,
     objects: np.ndarray,
 ) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 from ..frequency import ClassFrequency
 from .base import DeferredFrequency
 from .logit_adjustment import LogitAdjustment
@@ -23,7 +21,7 @@ class BalancedSoftmax(LogitAdjustment):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         normalized: bool = False,
     ) -> None:

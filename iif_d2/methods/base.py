@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, Optional, Union
 
 import numpy as np
 import torch
@@ -67,9 +67,9 @@ class LongTailMethod(nn.Module):
             raise ConfigError(f"{name} is for detection; it needs a background class")
         self.num_classes = num_classes
         self.background = background
-        self.loaded_frequency: Optional[ClassFrequency] = None  # a checkpoint's, when one came
-        self._source: Union[ClassFrequency, DeferredFrequency, None] = None
-        self._current: Optional[ClassFrequency] = None
+        self.loaded_frequency: ClassFrequency | None = None  # a checkpoint's, when one came
+        self._source: ClassFrequency | DeferredFrequency | None = None
+        self._current: ClassFrequency | None = None
         if self.uses_frequency:
             self.register_buffer("image_count", torch.zeros(num_classes, dtype=torch.int64))
             # -1: the source has no instance counts, or nothing is known yet
@@ -80,7 +80,7 @@ class LongTailMethod(nn.Module):
     def num_logits(self) -> int:
         return self.num_classes + int(self.background)
 
-    def loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor] = None) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
         """The training loss: summed over columns, divided by the number of rows R.
 
         Args:
@@ -131,7 +131,7 @@ class LongTailMethod(nn.Module):
             self.frequency  # noqa: B018  counts them
         return self._affine()
 
-    def forward(self, logits: Tensor, features: Optional[Tensor] = None) -> Tensor:
+    def forward(self, logits: Tensor, features: Tensor | None = None) -> Tensor:
         """The classifier's output on its way to the three questions; most methods leave it."""
         return logits
 
@@ -140,7 +140,7 @@ class LongTailMethod(nn.Module):
 
     # -- frequencies ---------------------------------------------------------------------------
 
-    def set_frequency(self, frequency: Union[ClassFrequency, DeferredFrequency]) -> None:
+    def set_frequency(self, frequency: ClassFrequency | DeferredFrequency) -> None:
         """Take these counts, at once or when first needed.
 
         Raises:
@@ -261,7 +261,7 @@ class LongTailMethod(nn.Module):
         columns = self.num_classes + int(self.background)
         return np.ones(columns), np.zeros(columns)
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         raise NotImplementedError
 
     def _loss_without_rows(self, logits: Tensor) -> Tensor:

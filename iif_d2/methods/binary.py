@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ class BinaryMethod(LongTailMethod):
             with torch.no_grad():
                 bias[: self.num_logits] = self._inverse_link(PRIOR)
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         target = self._target(logits, labels)
         weighted = self._weight(target, labels) * self._entropy(logits, target)
         return weighted.sum() / len(labels)
@@ -68,7 +67,7 @@ class BinaryMethod(LongTailMethod):
         """One-hot (R, num_logits); label C has no column of its own unless `background_logit`."""
         return F.one_hot(labels, self.num_classes + 1)[:, : self.num_logits].to(logits.dtype)
 
-    def _weight(self, target: Tensor, labels: Tensor) -> Union[Tensor, float]:
+    def _weight(self, target: Tensor, labels: Tensor) -> Tensor | float:
         """w, of a shape that broadcasts to the target's."""
         return 1.0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -39,10 +37,10 @@ class DisAlign(LongTailMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
-        rho: Optional[float] = None,
-        feature_dim: Optional[int] = None,
+        rho: float | None = None,
+        feature_dim: int | None = None,
     ) -> None:
         super().__init__(len(frequency), background)
         self.rho = (0.8 if background else 1.2) if rho is None else rho
@@ -73,7 +71,7 @@ class DisAlign(LongTailMethod):
         weight *= self.num_classes / weight.sum()
         self._constant("class_weight", np.append(weight, 1.0) if self.background else weight)
 
-    def forward(self, logits: Tensor, features: Optional[Tensor] = None) -> Tensor:
+    def forward(self, logits: Tensor, features: Tensor | None = None) -> Tensor:
         if features is None or self.confidence_weight is None:
             raise ConfigError(
                 "DisAlign realigns logits by the classifier's features: call method(logits, "
@@ -89,9 +87,9 @@ class DisAlign(LongTailMethod):
             return (1 + s * alpha) * z + s * beta
         return torch.cat([s * (alpha * z + beta) + (1 - s) * z, background], dim=1)
 
-    def loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor] = None) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
         return super().loss(logits if features is None else self(logits, features), labels)
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         weight = self.class_weight.to(logits.dtype)
         return F.cross_entropy(logits, labels, weight, reduction="sum") / len(labels)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 import numpy as np
 from torch import Tensor
 
@@ -33,7 +31,7 @@ class ECM(BinaryMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         background_ratio: float = 6.3313,
     ) -> None:

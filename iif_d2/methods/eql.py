@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 from torch import Tensor
 
 from ..frequency import ClassFrequency
@@ -27,7 +25,7 @@ class EQL(BinaryMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         threshold: float = 1.1e-3,
     ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import torch
 from torch import Tensor
 
@@ -36,7 +34,7 @@ class EQLv2(BinaryMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         gamma: float = 12.0,
         mu: float = 0.8,
@@ -49,7 +47,7 @@ class EQLv2(BinaryMethod):
         self.register_buffer("positive_gradient", sums)
         self.register_buffer("negative_gradient", sums.clone())
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         target = self._target(logits, labels)
         weight = self._weight(target, labels)
         if self.training:

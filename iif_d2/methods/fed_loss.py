@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -34,7 +32,7 @@ class FedLoss(BinaryMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         fed_loss_num_classes: int = 50,
         fed_loss_freq_weight_power: float = 0.5,

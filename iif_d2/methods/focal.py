@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import torch
 from torch import Tensor
 
@@ -29,7 +27,7 @@ class Focal(LongTailMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = False,
         gamma: float = 2.0,
     ) -> None:
@@ -37,7 +35,7 @@ class Focal(LongTailMethod):
         require_at_least(self, 0, gamma=gamma)
         self.gamma = gamma
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         log_q = logits.log_softmax(dim=1).gather(1, labels[:, None])
         # not below the smallest number: the gradient of 0^gamma is infinite for gamma < 1
         missed = (-log_q.expm1()).clamp(min=torch.finfo(logits.dtype).tiny)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -33,7 +31,7 @@ class IIF(LongTailMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         variant: str = "raw",
         statistic: str = "image",
@@ -71,7 +69,7 @@ class IIF(LongTailMethod):
         # x * 1.0 is x bit for bit, so the background's logit reaches the softmax as it is.
         self._constant("weight", np.append(weight, 1.0) if self.background else weight)
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         return F.cross_entropy(logits if self.post_hoc else self._adjust(logits), labels)
 
     def _adjust(self, logits: Tensor) -> Tensor:

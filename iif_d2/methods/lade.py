@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,7 +31,7 @@ class LADE(LogitAdjustment):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         alpha: float = 0.1,
         lam: float = 0.01,
@@ -41,7 +40,7 @@ class LADE(LogitAdjustment):
         require_at_least(self, 0, alpha=alpha, lam=lam)
         self.alpha, self.lam = alpha, lam
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         adjusted = super()._loss(logits, labels, features)
         foreground = labels < self.num_classes
         classes, label = logits[foreground, : self.num_classes], labels[foreground]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,7 +36,7 @@ class LDAM(LongTailMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = False,
         max_margin: float = 0.5,
         scale: float = 30.0,
@@ -65,7 +63,7 @@ class LDAM(LongTailMethod):
         self._constant("margin", self.max_margin * (count.min() / count) ** 0.25)
         self._constant("class_weight", (1 - self.beta) / (1 - self.beta**count))
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         own = F.one_hot(labels, self.num_classes)
         logits = logits - own * (self.scale * self.margin).to(logits.dtype)
         deferred = int(self.epoch) < self.deferred_epoch

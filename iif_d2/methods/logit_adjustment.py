@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,7 +35,7 @@ class LogitAdjustment(LongTailMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         tau: float = 1.0,
         post_hoc: bool = False,
@@ -53,7 +51,7 @@ class LogitAdjustment(LongTailMethod):
         shift = self.tau * prior
         self._constant("shift", np.append(shift, 0.0) if self.background else shift)
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         shifted = logits if self.post_hoc else logits + self.shift.to(logits.dtype)
         return F.cross_entropy(shifted, labels)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -33,7 +31,7 @@ class LogN(LongTailMethod):
     second_stage = True
 
     def __init__(
-        self, frequency: Union[ClassFrequency, DeferredFrequency], background: bool = True
+        self, frequency: ClassFrequency | DeferredFrequency, background: bool = True
     ) -> None:
         super().__init__(len(frequency), background)
         zeros = torch.zeros(self.num_classes, dtype=torch.float64)
@@ -62,7 +60,7 @@ class LogN(LongTailMethod):
         for buffer in (self.num_observed, self.mean, self.squared_deviation):
             buffer.zero_()
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         return F.cross_entropy(logits, labels)
 
     def _adjust(self, logits: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,7 +36,7 @@ class NorCal(LongTailMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         gamma: float = 0.6,
         mode: str = "exps",
@@ -64,7 +62,7 @@ class NorCal(LongTailMethod):
             log_factor = np.log1p(-self.gamma) - np.log1p(-(self.gamma**count))
         self._constant("log_factor", np.append(log_factor, 0.0) if self.background else log_factor)
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         return F.cross_entropy(logits, labels)
 
     def _adjust(self, logits: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Union
+from typing import Any
 
 from fvcore.common.registry import Registry
 
@@ -17,7 +17,7 @@ METHOD_REGISTRY.__doc__ = "Subclasses of `LongTailMethod`, by the name that METH
 
 def build_method(
     name: str,
-    frequency: Union[ClassFrequency, DeferredFrequency],
+    frequency: ClassFrequency | DeferredFrequency,
     background: bool = True,
     **options: Any,
 ) -> LongTailMethod:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ class Seesaw(LongTailMethod):
 
     def __init__(
         self,
-        frequency: Union[ClassFrequency, DeferredFrequency],
+        frequency: ClassFrequency | DeferredFrequency,
         background: bool = True,
         p: float = 0.8,
         q: float = 2.0,
@@ -58,7 +57,7 @@ class Seesaw(LongTailMethod):
     def num_logits(self) -> int:
         return self.num_classes + 2 * int(self.background)
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         if self.training:
             self._accumulate(labels)
         foreground = labels < self.num_classes

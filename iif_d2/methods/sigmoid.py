@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 from ..frequency import ClassFrequency
 from .base import DeferredFrequency
 from .binary import BinaryMethod
@@ -17,6 +15,6 @@ class Sigmoid(BinaryMethod):
     uses_frequency = False
 
     def __init__(
-        self, frequency: Union[ClassFrequency, DeferredFrequency], background: bool = True
+        self, frequency: ClassFrequency | DeferredFrequency, background: bool = True
     ) -> None:
         super().__init__(len(frequency), background)

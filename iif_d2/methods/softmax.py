@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,12 +18,12 @@ class Softmax(LongTailMethod):
     uses_frequency = False
 
     def __init__(
-        self, frequency: Union[ClassFrequency, DeferredFrequency], background: bool = True
+        self, frequency: ClassFrequency | DeferredFrequency, background: bool = True
     ) -> None:
         super().__init__(len(frequency), background)
 
     def _affine(self) -> tuple[np.ndarray, np.ndarray]:
         return self._identity()
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor]) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         return F.cross_entropy(logits, labels)

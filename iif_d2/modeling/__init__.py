@@ -1,7 +1,7 @@
 """What goes into a Detectron2 model: box predictor, ROI heads, classifiers, exact inference."""
 
+from ..ops.exact_topk import exact_topk_inference, exact_topk_inference_batch, use_exact_topk
 from .cosine import CosineLinear
-from .exact_topk import exact_topk_inference, exact_topk_inference_batch, use_exact_topk
 from .mask_head import NormedConv2d, NormedMaskHead
 from .predictor import LongTailOutputLayers, LongTailPredictorMixin, apply_method, attach_method
 from .roi_heads import (

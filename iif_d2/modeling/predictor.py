@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Optional
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -19,8 +18,8 @@ from ..config import method_options
 from ..data import config_frequency
 from ..errors import ConfigError, UnknownNameError
 from ..methods import LongTailMethod, build_method
+from ..ops.exact_topk import with_exact_topk
 from .cosine import CosineLinear
-from .exact_topk import with_exact_topk
 
 CLASSIFIERS = ("linear", "cosine")
 
@@ -131,7 +130,7 @@ class LongTailOutputLayers(LongTailPredictorMixin, FastRCNNOutputLayers):
 def attach_method(
     predictor: FastRCNNOutputLayers,
     method: LongTailMethod,
-    classifier: Optional[str] = None,
+    classifier: str | None = None,
     cosine_scale: float = 20.0,
 ) -> None:
     """Turn a built box predictor into one with `method`, in place; its parameters keep their names.

@@ -18,7 +18,7 @@ from detectron2.modeling.roi_heads import (
 from torch import nn
 
 from ..methods import LongTailMethod
-from .exact_topk import with_exact_topk
+from ..ops.exact_topk import with_exact_topk
 from .predictor import LongTailOutputLayers, attach_method
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import argparse
 import copy
 import sys
 import time
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F

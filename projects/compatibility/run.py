@@ -43,7 +43,7 @@ CELLS = {
 TESTS = ["tests/test_config.py", "tests/test_files.py", "tests/test_frequency.py",
          "tests/test_imports.py", "tests/test_tables.py", "tests/annotations", "tests/data",
          "tests/checkpoint", "tests/engine", "tests/evaluation", "tests/modeling",
-         "tests/analysis", "tests/methods/test_every_method.py",
+         "tests/commands", "tests/methods/test_every_method.py",
          "tests/methods/test_iif.py"]  # fmt: skip
 COLUMNS = ("cell", "Python", "torch", "torchvision", "numpy", "Detectron2", "tests", "minutes")
 _PROBE = """

@@ -9,8 +9,9 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MIB = 1 << 20
@@ -36,9 +37,9 @@ class Row:
     ours: list[float]
     reference: str = ""
     theirs: list[float] = field(default_factory=list)
-    ours_memory: Optional[float] = None
-    theirs_memory: Optional[float] = None
-    identical: Optional[bool] = None
+    ours_memory: float | None = None
+    theirs_memory: float | None = None
+    identical: bool | None = None
     series: str = ""
     x: float = 0
     note: str = ""
@@ -93,7 +94,7 @@ def compared(
     *arguments: object,
     repeat: int = 1,
     reference: bool = True,
-    reference_repeat: Optional[int] = None,
+    reference_repeat: int | None = None,
 ) -> dict:
     """The fields of a Row from `ours` and `theirs` of a case, each in processes of its own.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import median
-from typing import Sequence
 
 HEAD = ("step", "on", "beside", "theirs", "ours", "ratio", "memory theirs / ours", "identical")
 

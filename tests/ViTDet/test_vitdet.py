@@ -16,7 +16,7 @@ from iif_d2.engine import launch, load_lazy_config
 from iif_d2.errors import ConfigError
 from iif_d2.methods.iif import IIF
 
-from ..faults import runs
+from ..stress import runs
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "projects" / "ViTDet" / "configs" / "LVIS").glob("*.py"))

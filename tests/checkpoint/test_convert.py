@@ -12,8 +12,8 @@ from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import build_resnet_backbone
 
-from iif_d2.__main__ import main
 from iif_d2.checkpoint import LongTailCheckpointer, convert_resnet, convert_resnet_file
+from iif_d2.commands import main
 from iif_d2.errors import CheckpointError, ConfigError
 
 SOURCES = {"torchvision": torchvision.models.get_model, "timm": timm.create_model}

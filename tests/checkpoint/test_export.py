@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from iif_d2.__main__ import main
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.checkpoint.export import TOLERANCE, export_model
+from iif_d2.commands import main
 from iif_d2.errors import ConfigError
 
 from ..conftest import TINY, finding_model

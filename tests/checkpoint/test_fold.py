@@ -14,9 +14,9 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 
 from iif_d2 import apply_method, count_class_frequency, fold_checkpoint
-from iif_d2.__main__ import main
 from iif_d2.checkpoint import LongTailCheckpointer, plain_config
 from iif_d2.checkpoint.fold import TOLERANCE
+from iif_d2.commands import main
 from iif_d2.errors import CheckpointError, ConfigError
 from iif_d2.frequency import ClassFrequency
 from iif_d2.methods import METHOD_REGISTRY, DeferredFrequency, build_method

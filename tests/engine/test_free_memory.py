@@ -6,7 +6,7 @@ import pytest
 
 from iif_d2.engine import free_memory
 
-from ..faults.usage import of_tree
+from ..stress.usage import of_tree
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")

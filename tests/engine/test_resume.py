@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 
-from ..faults import children, runs, sabotage
-from ..faults.kill_resume import OPTIONS, break_run
+from ..stress import children, runs, sabotage
+from ..stress.kill_resume import OPTIONS, break_run
 
 METHOD = ("MODEL.LONG_TAIL.METHOD", "FedLoss")
 

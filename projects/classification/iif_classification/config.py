@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Sequence
+from collections.abc import Sequence
 
 from fvcore.common.config import CfgNode as CN
 
 from iif_d2.errors import ConfigError, UnknownNameError
-from iif_d2.yaml_files import check_yaml
+from iif_d2.files.yaml_files import check_yaml
 
 from .methods_config import add_method_config
 

@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import tempfile
-from typing import Iterator
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np

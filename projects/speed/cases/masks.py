@@ -8,7 +8,7 @@ from detectron2.layers import paste_masks_in_image
 from measure import Row, alternate
 from pycocotools import mask as coco_mask
 
-from iif_d2.evaluation.mask_rle import masks_to_rle
+from iif_d2.ops.mask_rle import masks_to_rle
 
 MASKS, SIDE = 300, 28
 

@@ -49,6 +49,6 @@ def expected(rows: int) -> str:
 def ours(path: str):
     import duckdb  # noqa: F401  not to be timed
 
-    from iif_d2.tables import count_table
+    from iif_d2.annotations.tables import count_table
 
     return lambda: count_table(path, memory_limit=LIMIT), lambda found: json.dumps(found[1:])

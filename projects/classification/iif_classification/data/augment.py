@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +14,7 @@ _GREY = [128, 128, 128]  # what AutoAugment's paper fills with
 _SHARED_POLICY = 16
 
 
-def autoaugment(policy: str) -> Optional[v2.AutoAugment]:
+def autoaugment(policy: str) -> v2.AutoAugment | None:
     """torchvision's AutoAugment by the policy's name; None for "".
 
     Raises:

@@ -6,7 +6,6 @@ import logging
 import os
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Optional, Union
 
 import torch
 from fvcore.common.config import CfgNode
@@ -30,7 +29,7 @@ class Splits:
     """Training, validation (None: there is none) and test images over the same classes."""
 
     train: LabelledImages
-    val: Optional[LabelledImages]
+    val: LabelledImages | None
     test: LabelledImages
 
     def digests(self) -> dict[str, str]:
@@ -72,7 +71,7 @@ def build_test(data: CfgNode, class_names: tuple[str, ...]) -> LabelledImages:
 
 def build_loader(
     cfg: CfgNode, images: LabelledImages, device: torch.device, rank: int = 0, world_size: int = 1
-) -> Union[MemoryLoader, DiskLoader]:
+) -> MemoryLoader | DiskLoader:
     """Training batches: `.batches(epoch, start)` and `.order`.
 
     Raises:

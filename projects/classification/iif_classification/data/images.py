@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ class LabelledImages:
     class_names: tuple[str, ...]
     labels: np.ndarray
     names: Sequence[str]
-    paths: Optional[Sequence[str]] = None
-    pixels: Optional[Tensor] = None
+    paths: Sequence[str] | None = None
+    pixels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, Optional
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ class EvaluationLoader:
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        transform: Optional[Callable] = None,
+        transform: Callable | None = None,
         workers: int = 0,
     ) -> None:
         self.images, self.batch_size = images, batch_size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Optional
 
 import numpy as np
 import torch
@@ -60,7 +59,7 @@ def derive_seed(*parts: int) -> int:
 
 
 @contextlib.contextmanager
-def seeded(*parts: int, device: Optional[torch.device] = None):
+def seeded(*parts: int, device: torch.device | None = None):
     """Inside, torch's global generators are seeded by `parts`; afterwards they are as before."""
     devices = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

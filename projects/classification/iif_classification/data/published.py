@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Optional
 
 import numpy as np
 
@@ -30,7 +29,7 @@ def check_published(
     imbalance: float,
     profile: str,
     train: LabelledImages,
-    val: Optional[LabelledImages],
+    val: LabelledImages | None,
     test: LabelledImages,
 ) -> None:
     """Compare counts with the published ones; `name` "" checks nothing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ def read_cifar(name: str, root: str, train: bool, download: bool) -> LabelledIma
     return LabelledImages(tuple(source.classes), labels, names, None, pixels)
 
 
-def read_folder(root: str, class_names: Optional[Sequence[str]] = None) -> LabelledImages:
+def read_folder(root: str, class_names: Sequence[str] | None = None) -> LabelledImages:
     """root/<class>/<image>: classes are the sub-folders in alphabetical order.
 
     Args:
@@ -70,7 +70,7 @@ def read_folder(root: str, class_names: Optional[Sequence[str]] = None) -> Label
     return LabelledImages(classes, np.array(labels, dtype=np.int64), names, paths)
 
 
-def read_list(file: str, root: str, class_names: Optional[Sequence[str]] = None) -> LabelledImages:
+def read_list(file: str, root: str, class_names: Sequence[str] | None = None) -> LabelledImages:
     """A text file of "path label" lines, paths relative to `root`, labels from 0 without a gap.
 
     Args:

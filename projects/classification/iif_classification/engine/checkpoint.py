@@ -6,7 +6,7 @@ import io
 import os
 import random
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from fvcore.common.config import CfgNode
 
 from iif_d2.errors import CheckpointError, ConfigError
 from iif_d2.files import write_atomically
+from iif_d2.files.tensor_files import load_tensors
+from iif_d2.files.yaml_files import parse_yaml
 from iif_d2.frequency import ClassFrequency
-from iif_d2.tensor_files import load_tensors
-from iif_d2.yaml_files import parse_yaml
 
 from ..modeling.recognizer import Recognizer
 
@@ -203,7 +203,7 @@ def _load(path: str) -> dict:
 
 
 def _flat(node: dict, prefix: str = "") -> dict:
-    flat: dict[str, Optional[object]] = {}
+    flat: dict[str, object | None] = {}
     for key, value in node.items():
         name = f"{prefix}{key}"
         flat.update(_flat(value, f"{name}.") if isinstance(value, dict) else {name: value})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Callable, Optional
 
 import numpy as np
 import torch
@@ -35,11 +35,11 @@ class Scores:
     top1: float
     top5: float
     mean_class: float
-    many: Optional[float]
-    medium: Optional[float]
-    few: Optional[float]
+    many: float | None
+    medium: float | None
+    few: float | None
     images: int
-    per_class: list[Optional[float]]
+    per_class: list[float | None]
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -99,7 +99,7 @@ def _scores(tally: np.ndarray, train_count: np.ndarray) -> Scores:
     seen = images > 0
     accuracy = np.where(seen, 100.0 * hits / np.maximum(images, 1), np.nan)
 
-    def mean(group: np.ndarray) -> Optional[float]:
+    def mean(group: np.ndarray) -> float | None:
         group = group & seen
         return float(accuracy[group].mean()) if group.any() else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -81,6 +81,6 @@ def autocast(amp: str, device: torch.device) -> contextlib.AbstractContextManage
     return torch.autocast(device.type, AMP_TYPES[amp])
 
 
-def build_mixup(alpha: float) -> Optional[MixUp]:
+def build_mixup(alpha: float) -> MixUp | None:
     """The mixup of SOLVER.MIXUP; None for 0."""
     return MixUp(alpha) if alpha else None

@@ -9,7 +9,6 @@ import os
 import platform
 import random
 import sys
-from typing import Optional
 
 import numpy as np
 import torch
@@ -81,8 +80,8 @@ def score_saved(
     cfg: CfgNode,
     ranks: Ranks,
     weights: str = "",
-    test: Optional[LabelledImages] = None,
-    facts: Optional[dict] = None,
+    test: LabelledImages | None = None,
+    facts: dict | None = None,
 ) -> Scores:
     """Test a saved model with METHOD's probabilities; the class counts are those in its file.
 

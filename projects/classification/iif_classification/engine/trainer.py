@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import time
-from typing import Optional
 
 import torch
 from fvcore.common.config import CfgNode
@@ -55,7 +54,7 @@ class Trainer:
         loader,
         frequency: ClassFrequency,
         ranks: Ranks,
-        val: Optional[EvaluationLoader] = None,
+        val: EvaluationLoader | None = None,
     ) -> None:
         self.cfg, self.loader, self.frequency, self.ranks, self.val = (
             cfg, loader, frequency, ranks, val,
@@ -74,13 +73,13 @@ class Trainer:
             gpus = [ranks.device.index] if ranks.device.type == "cuda" else None
             self.parallel = DistributedDataParallel(model, device_ids=gpus)
         self.epoch = self.step = 0
-        self.best: Optional[float] = None
+        self.best: float | None = None
         self.seconds, self.images = 0.0, 0
         # Ranks draw different mixup shares; a resume overwrites this by what was saved.
         torch.manual_seed(derive_seed(cfg.SEED, ranks.rank, 1))
 
     @property
-    def images_per_second(self) -> Optional[float]:
+    def images_per_second(self) -> float | None:
         return self.images / self.seconds if self.seconds else None
 
     def train(self) -> None:

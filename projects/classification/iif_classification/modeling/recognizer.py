@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +35,7 @@ class Recognizer(nn.Module):
         self.backbone, self.classifier, self.method = backbone, classifier, method
 
     def forward(
-        self, images: Tensor, labels: Optional[Tensor] = None, mix: Optional[Mix] = None
+        self, images: Tensor, labels: Tensor | None = None, mix: Mix | None = None
     ) -> Tensor:
         """The scalar training loss with `labels`, else probabilities.
 

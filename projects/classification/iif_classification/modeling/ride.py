@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -48,7 +46,7 @@ class RIDE(LDAM):
         self.diversity, self.temperature_share = diversity, temperature_share
         super().__init__(frequency, background, max_margin, scale, beta, deferred_epoch)
 
-    def loss(self, logits: Tensor, labels: Tensor, features: Optional[Tensor] = None) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
         """`logits`: (R, K, C) of K experts."""
         rows, experts, classes = logits.shape
         logits = self._prepare(logits.reshape(-1, classes)).view(rows, experts, classes)

@@ -1,0 +1,195 @@
+"""`python -m iif_d2 sweep`: many test-time settings of a trained model, from one pass."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import shlex
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, build_detection_test_loader
+from torch import nn
+
+from ..checkpoint import load_trained_model
+from ..config import load_config
+from ..data import LongTailDatasetMapper, config_frequency, dataset_dicts
+from ..errors import ConfigError
+from ..evaluation import dataset_ground_truth
+from ..evaluation.sweep_pass import predictors, sweep_pass
+from ..evaluation.sweep_settings import Setting, add_setting_arguments, built, settings
+from ..evaluation.tables import class_groups, lvis_metrics
+from ..files import csv_text, write_atomically
+from ..frequency import ClassFrequency
+from ..plots.sweep_plot import draw_sweep
+from .arguments import add_model_arguments
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("AP", "APr", "APc", "APf")
+RULE = (
+    "the best are those of the highest box AP; of them the highest mask AP wins where there are "
+    "masks, the highest box AP where not; of equal ones the first"
+)
+_PER_CLASS = 10  # images of each class in the default slice of the training data
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, help="folder for sweep.csv and sweep.png")
+    parser.add_argument(
+        "--dataset",
+        help="a registered data set, best one that the model was not trained on, all of it; by "
+        "default a slice of DATASETS.TRAIN's first",
+    )
+    parser.add_argument(
+        "--images-per-class", type=int,
+        help="only so many images of each class, or all it has; the same ones every time "
+        f"(default {_PER_CLASS} of the training data, all of --dataset)",
+    )  # fmt: skip
+    parser.add_argument("--masks", type=int, default=3, help="mask AP for so many best; default 3")
+    add_setting_arguments(parser)
+    add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> str:
+    """Score all settings; the table, where its files lie, and how to fold the best in."""
+    cfg = load_config(args.config_file, args.opts)
+    name, images, about = _images(cfg, args)
+    model = load_trained_model(cfg)
+    truth = dataset_ground_truth(name)
+    if len(truth.categories) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        raise ConfigError(
+            f"{name} has {len(truth.categories)} classes, MODEL.ROI_HEADS.NUM_CLASSES is "
+            f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; sweep on a set of the model's classes"
+        )
+    frequency = _frequency(cfg, model)
+    groups = class_groups(truth, frequency)
+    tried, methods = built(settings(args), frequency)
+
+    def metrics(methods: list, mask_threshold: float | None = None) -> list[dict[str, float]]:
+        loader = build_detection_test_loader(
+            images, mapper=LongTailDatasetMapper(cfg, False), num_workers=cfg.DATALOADER.NUM_WORKERS
+        )
+        precisions = sweep_pass(model, loader, truth, methods, mask_threshold)
+        return [lvis_metrics(precision, groups) for precision in precisions]
+
+    boxes = metrics(methods)
+    order = sorted(range(len(tried)), key=lambda i: -_number(boxes[i]["AP"]))
+    few = order[: args.masks] if cfg.MODEL.MASK_ON and truth.has_masks else []
+    masks: dict[int, dict[str, float]] = {}
+    if few:
+        found = metrics([methods[i] for i in few], cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)
+        masks = dict(zip(few, found))
+    best = max(few, key=lambda i: _number(masks[i]["AP"])) if few else order[0]
+    rows = [{"setting": tried[i], "bbox": boxes[i], "segm": masks.get(i, {})} for i in order]
+    table, plot = (os.path.join(args.output, f"sweep.{kind}") for kind in ("csv", "png"))
+    write_atomically(table, _csv(rows))
+    draw_sweep(plot, tried, boxes, tried[best])
+    return "\n".join(
+        [
+            f"{len(tried)} settings on {about}",
+            "",
+            _markdown(rows, tried[best]),
+            "",
+            f"best: {tried[best].label} ({RULE})",
+            f"{table}: the table",
+            f"{plot}: the curves",
+            "to fold it in:",
+            _fold_command(args, tried[best]),
+        ]
+    )
+
+
+def _images(cfg: CfgNode, args: argparse.Namespace) -> tuple[str, list[dict[str, Any]], str]:
+    """The data set's name, the images to score and words that say which they are."""
+    if not args.dataset and not cfg.DATASETS.TRAIN:
+        raise ConfigError("no data to sweep on: give --dataset, or set DATASETS.TRAIN")
+    name = args.dataset or cfg.DATASETS.TRAIN[0]
+    if name not in DatasetCatalog:
+        raise ConfigError(f"data set {name!r} is not registered; check the name")
+    images = dataset_dicts(name)
+    about = f"all {len(images)} images of {name}"
+    most = args.images_per_class or (None if args.dataset else _PER_CLASS)
+    if most is not None:
+        images = class_slice(images, most)
+        about = f"{len(images)} images of {name}, {most} of each class or all it has"
+    if name in cfg.DATASETS.TEST:
+        logger.warning(
+            "%s is in DATASETS.TEST: a setting chosen on it makes the numbers reported on it too "
+            "good; choose on other data",
+            name,
+        )
+    elif name in cfg.DATASETS.TRAIN:
+        logger.warning(
+            "unless these images of %s were kept out of its training, the model has seen them, and "
+            "finds rare classes there better than elsewhere; --dataset names a set it has not seen",
+            name,
+        )
+    return name, images, about
+
+
+def class_slice(images: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """`most` images of each class or all it has, always the same ones, in their order.
+
+    From the rarest class to the most frequent, images are added in the order of a checksum of
+    their ids until the class is in `most` of them.
+    """
+    # Once through: the images may be made when they are asked for.
+    checksums, labels = [], []
+    for image in images:
+        checksums.append(zlib.crc32(str(image["image_id"]).encode()))
+        labels.append({annotation["category_id"] for annotation in image["annotations"]})
+    having: dict[int, list[int]] = {}
+    for i in sorted(range(len(labels)), key=lambda i: (checksums[i], i)):
+        for label in labels[i]:
+            having.setdefault(label, []).append(i)
+    chosen: set[int] = set()
+    for label in sorted(having, key=lambda label: (len(having[label]), label)):
+        missing = most - len(chosen.intersection(having[label]))
+        chosen.update([i for i in having[label] if i not in chosen][: max(missing, 0)])
+    return [images[i] for i in sorted(chosen)]
+
+
+def _frequency(cfg: CfgNode, model: nn.Module) -> ClassFrequency:
+    """The counts that the model's checkpoint brought, else the config's."""
+    method = predictors(model)[0].method
+    return method.frequency if method.uses_frequency else config_frequency(cfg).resolve()
+
+
+def _number(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _csv(rows: list[dict]) -> str:
+    names = [f"{task}_{column}" for task in ("bbox", "segm") for column in COLUMNS]
+    lines: list[list] = [["setting", "method", "strength", *names, "overrides"]]
+    for row in rows:
+        setting = row["setting"]
+        values = [row[task].get(column) for task in ("bbox", "segm") for column in COLUMNS]
+        lines.append(
+            [setting.label, setting.method, setting.strength]
+            + ["" if value is None else f"{value:.6f}" for value in values]
+            + [shlex.join(setting.overrides())]
+        )
+    return csv_text(lines)
+
+
+def _markdown(rows: list[dict], best: Setting) -> str:
+    head = ["setting", *(f"box {c}" for c in COLUMNS), *(f"mask {c}" for c in COLUMNS)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in rows:
+        values = [row[task].get(c, math.nan) for task in ("bbox", "segm") for c in COLUMNS]
+        cells = ["-" if math.isnan(value) else f"{value:.2f}" for value in values]
+        label = f"**{row['setting'].label}**" if row["setting"] is best else row["setting"].label
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _fold_command(args: argparse.Namespace, best: Setting) -> str:
+    output = os.path.join(args.output, "folded.pth")
+    command = ["python", "-m", "iif_d2", "fold", "--config-file", args.config_file]
+    return shlex.join([*command, "--output", output, *args.opts, *best.overrides()])

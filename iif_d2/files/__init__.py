@@ -1,0 +1,21 @@
+"""What touches a disk: files written whole, caches, locks, and strangers' files read safely."""
+
+from .disk import (
+    cached,
+    content_key,
+    csv_text,
+    hold_folder,
+    read_ahead,
+    restored_on_error,
+    write_atomically,
+)
+
+__all__ = [
+    "cached",
+    "content_key",
+    "csv_text",
+    "hold_folder",
+    "read_ahead",
+    "restored_on_error",
+    "write_atomically",
+]

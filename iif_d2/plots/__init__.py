@@ -1,0 +1,1 @@
+"""Pictures: of frequencies, of sweeps and comparisons, and of detections."""

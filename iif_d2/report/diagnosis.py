@@ -1,0 +1,186 @@
+"""What a run's boxes get wrong: hotcoco's confusions, TIDE errors, calibration, and comparison.
+
+The detections that are looked at are those the LVIS protocol scores: of classes that were looked
+for in their image. On a COCO json that is all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from hotcoco import COCO, COCOeval, compare
+
+from ..evaluation.ground_truth import GroundTruth
+from ..evaluation.tables import GROUPS
+
+MOST_PAIRS = 200  # confused pairs of classes that are listed
+MOST_CHANGED = 20  # classes that get an interval of their own
+TIDE = {
+    "Cls": "right box, wrong class",
+    "Loc": "right class, box too far off",
+    "Both": "both wrong",
+    "Dupe": "found already",
+    "Bkg": "nothing there",
+    "Miss": "not found at all",
+}
+METRICS = ("AP", "AP50", "AP75", "APr", "APc", "APf")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference in AP points, second run less first, and its 95 % interval if asked for."""
+
+    name: str
+    before: float
+    after: float
+    interval: tuple[float, float] | None
+
+    @property
+    def difference(self) -> float:
+        return self.after - self.before
+
+
+class Diagnosis:
+    """Boxes of one run held against the objects of some images.
+
+    Args:
+        truth: the annotations, of C classes.
+        indices: places of the images.
+        boxes: float64 (N, 7), see `Run.boxes`; those in other images are left out.
+        groups: (C,) of "r", "c", "f", or None.
+        threshold: least score of a detection that takes part in the confusions.
+
+    Attributes:
+        confusion: int64 (C+1, C+1), objects of a class (row) detected as a class (column) at IoU
+            0.5; the last column holds missed objects, the last row detections of nothing.
+        tide: error type -> (AP50 points that mending it would give, how many there are).
+        tide_by_group: group -> {error type: detections of its classes that are such an error}; a
+            missed object is no detection. {} without groups.
+        calibration: hotcoco's; at IoU 0.5, of all scores.
+        boxes: the detections that count.
+    """
+
+    def __init__(
+        self,
+        truth: GroundTruth,
+        indices: Sequence[int],
+        boxes: np.ndarray,
+        groups: np.ndarray | None,
+        threshold: float,
+    ) -> None:
+        boxes = boxes[np.isin(boxes[:, 0], indices)]
+        order = np.argsort(boxes[:, 0], kind="stable")
+        boxes = boxes[order]
+        parts = np.split(boxes, np.flatnonzero(np.diff(boxes[:, 0])) + 1) if len(boxes) else []
+        kept = [p[truth.looked_for(int(p[0, 0]), p[:, 6].astype(np.int64))] for p in parts]
+        self.boxes = np.concatenate([np.zeros((0, 7)), *kept])
+        truth_coco = COCO(_dataset(truth, indices, groups))
+        self.evaluation = _evaluated(truth_coco, self.boxes)
+        self.confusion = self.evaluation.confusion_matrix(0.5, min_score=threshold)[
+            "matrix"
+        ].astype(np.int64)
+        tide = self.evaluation.tide_errors()
+        self.tide = {
+            name: (100 * gain, tide["counts"].get(name)) for name, gain in tide["delta_ap"].items()
+        }
+        self.tide_by_group = {}
+        for group in GROUPS if groups is not None else ():
+            of_group = groups[self.boxes[:, 6].astype(np.int64)] == group
+            alone = _evaluated(truth_coco, self.boxes[of_group]).tide_errors()["counts"]
+            self.tide_by_group[group] = {name: n for name, n in alone.items() if name != "Miss"}
+        self.calibration = self.evaluation.calibration(n_bins=10)
+
+    def group_confusion(self, groups: np.ndarray) -> dict[str, dict[str, int]]:
+        """Objects of each group: found, taken for another class of r, c, f, or missed."""
+        num_classes = len(groups)
+        table = {}
+        for group in GROUPS:
+            rows = self.confusion[:num_classes][groups == group]
+            found = int(np.diag(self.confusion)[:num_classes][groups == group].sum())
+            row = {"found": found}
+            for other in GROUPS:
+                taken = int(rows[:, :num_classes][:, groups == other].sum())
+                row[f"as another {other}"] = taken - (found if other == group else 0)
+            row["missed"] = int(rows[:, num_classes].sum())
+            nothing = self.confusion[num_classes, :num_classes][groups == group]
+            row["detected in the background"] = int(nothing.sum())
+            table[group] = row
+        return table
+
+    def between_groups(self, groups: np.ndarray) -> np.ndarray:
+        """int64 (3, 5): objects of r, c, f that are found, taken for another r, c, f, missed."""
+        table = self.group_confusion(groups)
+        return np.array([list(row.values())[:5] for row in table.values()])
+
+    def confused_pairs(self) -> list[tuple[int, int, int]]:
+        """(class, taken for, how often), the most frequent first."""
+        between = self.confusion[:-1, :-1].copy()
+        np.fill_diagonal(between, 0)
+        rows, columns = np.nonzero(between)
+        counts = between[rows, columns]
+        order = np.argsort(-counts, kind="stable")[:MOST_PAIRS]
+        return [(int(rows[i]), int(columns[i]), int(counts[i])) for i in order]
+
+
+def changes(
+    diagnoses: Sequence[Diagnosis], bootstrap: int, seed: int
+) -> tuple[list[Change], list[Change]]:
+    """What changed from the first to the second: the metrics, and the classes that moved most.
+
+    A class's change is named by its number. The last use of the diagnoses' evaluations.
+    """
+    first, second = (diagnosis.evaluation for diagnosis in diagnoses)
+    whole = compare(first, second, n_bootstrap=bootstrap, seed=seed)
+    metrics = [_change(name, whole, name) for name in METRICS if whole["metrics_a"][name] >= 0]
+    moved = sorted(whole["per_category"], key=lambda row: -abs(row["delta"]))[:MOST_CHANGED]
+    classes = []
+    for row in moved:
+        for evaluation in (first, second):
+            evaluation.params.cat_ids = [row["cat_id"]]
+            evaluation.evaluate()
+        alone = compare(first, second, n_bootstrap=bootstrap, seed=seed)
+        classes.append(_change(str(row["cat_id"] - 1), alone, "AP"))
+    return metrics, classes
+
+
+def _change(name: str, compared: dict, metric: str) -> Change:
+    interval = compared["ci"] and compared["ci"][metric]
+    return Change(
+        name,
+        100 * compared["metrics_a"][metric],
+        100 * compared["metrics_b"][metric],
+        (100 * interval["lower"], 100 * interval["upper"]) if interval else None,
+    )
+
+
+def _evaluated(truth: COCO, boxes: np.ndarray) -> COCOeval:
+    rows = boxes + np.array([1, 0, 0, 0, 0, 0, 1])  # hotcoco's ids start at 1
+    evaluation = COCOeval(truth, truth.load_res(rows), "bbox", lvis_style=True)
+    evaluation.params.area_rng = [[0.0, 1e10]]
+    evaluation.params.area_rng_lbl = ["all"]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation
+
+
+def _dataset(truth: GroundTruth, indices: Sequence[int], groups: np.ndarray | None) -> dict:
+    """The images and objects as hotcoco takes them, in LVIS's form for its groups of classes."""
+    categories = [
+        {
+            "id": number + 1,
+            "name": str(number),
+            "frequency": "f" if groups is None else groups[number],
+        }
+        for number in range(len(truth.categories))
+    ]
+    everything = [category["id"] for category in categories]
+    images, annotations = [], []
+    for index in indices:
+        # In COCO every class was looked for everywhere.
+        image = {"neg_category_ids": everything, "not_exhaustive_category_ids": []}
+        images.append(image | truth.image_record(index))
+        for record in truth.annotation_records(index, masks=False):
+            annotations.append(record | {"id": len(annotations) + 1})
+    return {"images": images, "annotations": annotations, "categories": categories}

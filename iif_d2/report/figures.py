@@ -1,0 +1,231 @@
+"""The page's plots as plotly.js takes them: plain dicts of data and layout, without colours.
+
+Colours come from the page's own style, which knows whether it is dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+_POINTS = 400  # of a training curve: more would be seen by nobody
+
+
+def by_class(
+    names: Sequence[str],
+    images: np.ndarray,
+    groups: np.ndarray | None,
+    values: Sequence[tuple[str, np.ndarray]],
+    label: str,
+) -> dict:
+    """A point a class over its training images, for each named series; filtered with the table.
+
+    Args:
+        names: C class names.
+        images: (C,), training images.
+        groups: (C,) of "r", "c", "f", or None; a line shows where one ends and the next begins.
+        values: (series, (C,)); nan leaves a class out.
+        label: of the values.
+    """
+    traces = []
+    for series, array in values:
+        shown = np.flatnonzero(np.isfinite(array))
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": _plain(series),
+                "x": np.maximum(images[shown], 0.5).tolist(),  # a logarithmic axis has no 0
+                "y": _short(array[shown]),
+                "text": [_plain(names[index]) for index in shown],
+                "customdata": [[int(index), int(images[index])] for index in shown],
+                "hovertemplate": f"<b>%{{text}}</b><br>%{{customdata[1]}} training images<br>"
+                f"{label} %{{y:.4g}}<extra>{_plain(series)}</extra>",
+            }
+        )
+    layout = {
+        "xaxis": {"type": "log", "title": "training images"},
+        "yaxis": {"title": label},
+        "shapes": [
+            {"type": "line", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "layer": "below"}
+            for x in _limits(images, groups)
+        ],
+    }
+    return {"data": traces, "layout": layout, "byClass": True}
+
+
+def _limits(images: np.ndarray, groups: np.ndarray | None) -> list[float]:
+    """Numbers of images between a group's most and the next group's fewest."""
+    if groups is None:
+        return []
+    limits = []
+    for lower, upper in ("rc", "cf"):
+        below, above = images[groups == lower], images[groups == upper]
+        if len(below) and len(above):
+            limits.append(float(np.sqrt(max(below.max(), 0.5) * above.min())))
+    return limits
+
+
+def intervals(changes: Sequence, names: Sequence[str], label: str) -> dict:
+    """Differences with their intervals, the first on top."""
+    trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "y": list(range(len(names))),  # places, for two classes may have one name
+        "x": _short([change.difference for change in changes]),
+        "text": [_plain(name) for name in names],
+        "hovertemplate": "<b>%{text}</b><br>%{x:+.2f}<extra></extra>",
+    }
+    if all(change.interval for change in changes):
+        trace["error_x"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": _short([change.interval[1] - change.difference for change in changes]),
+            "arrayminus": _short([change.difference - change.interval[0] for change in changes]),
+        }
+    layout = {
+        "xaxis": {"title": _plain(label), "zeroline": True},
+        "yaxis": {"range": [len(names) - 0.5, -0.5], "zeroline": False},
+        "height": 120 + 26 * len(names),
+    }
+    return {"data": [trace], "layout": layout, "ticks": {"yaxis": list(names)}}
+
+
+def heat(
+    shares: np.ndarray,
+    counts: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    borders: Sequence[int] = (),
+    written: bool = False,
+) -> dict:
+    """What became of the objects of each row, the darker the more.
+
+    Args:
+        shares: (R, K) in percent of the row's objects; nan where it has none.
+        counts: (R, K) of objects.
+        rows: R names.
+        columns: K names.
+        borders: places before which one group ends and the next begins.
+        written: write the shares into the fields.
+    """
+    trace = {
+        "type": "heatmap",
+        "z": [[None if np.isnan(v) else round(float(v), 1) for v in row] for row in shares],
+        "zmin": 0,
+        "zmax": 100,
+        "customdata": counts.tolist(),
+        "text": [[f"<b>{_plain(r)}</b><br>{_plain(c)}" for c in columns] for r in rows],
+        "hovertemplate": "%{text}: %{customdata} objects, %{z:.0f} %<extra></extra>",
+        "xgap": 1 if written else 0,
+        "ygap": 1 if written else 0,
+    }
+    if written:
+        trace["texttemplate"] = "%{z:.0f} %"
+    ends = {"x": (-0.5, len(columns) - 0.5), "y": (-0.5, len(rows) - 0.5)}
+    shapes = [
+        {
+            "type": "line",
+            f"{a}0": at - 0.5,
+            f"{a}1": at - 0.5,
+            f"{b}0": ends[b][0],
+            f"{b}1": ends[b][1],
+        }
+        for at in borders
+        for a, b in ("xy", "yx")
+    ]
+    layout = {
+        "xaxis": {"showgrid": False, "zeroline": False, "side": "top" if written else "bottom"},
+        "yaxis": {"showgrid": False, "zeroline": False, "range": [ends["y"][1], ends["y"][0]]},
+        "shapes": shapes,
+        "height": 180 if written else 640,
+        "margin": {"l": 50, "r": 15, "t": 50 if written else 30, "b": 10 if written else 50},
+    }
+    return {
+        "data": [trace],
+        "layout": layout,
+        "ticks": {"xaxis": list(columns), "yaxis": list(rows)},
+        "square": not written,
+    }
+
+
+def bars(labels: Sequence[str], values: Sequence[tuple[str, Sequence[float]]], label: str) -> dict:
+    """Grouped bars."""
+    traces = [
+        {
+            "type": "bar",
+            "name": _plain(series),
+            "x": list(labels),
+            "y": _short(numbers),
+            "hovertemplate": f"%{{x}}: %{{y:.2f}}<extra>{_plain(series)}</extra>",
+        }
+        for series, numbers in values
+    ]
+    return {"data": traces, "layout": {"yaxis": {"title": label}, "barmode": "group"}}
+
+
+def reliability(calibrations: Sequence[tuple[str, dict]]) -> dict:
+    """The share of right detections over their score; on the diagonal scores mean what they say."""
+    traces = []
+    for series, calibration in calibrations:
+        bins = [b for b in calibration["bins"] if b["count"]]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": _plain(series),
+                "x": _short([b["avg_confidence"] for b in bins]),
+                "y": _short([b["avg_accuracy"] for b in bins]),
+                "text": [f"{b['count']:,} detections" for b in bins],
+                "hovertemplate": "score %{x:.2f}, right %{y:.0%}<br>%{text}"
+                f"<extra>{_plain(series)}</extra>",
+            }
+        )
+    diagonal = {"type": "line", "x0": 0, "y0": 0, "x1": 1, "y1": 1, "line": {"dash": "dot"}}
+    layout = {
+        "xaxis": {"title": "score", "range": [0, 1]},
+        "yaxis": {"title": "share that is right", "range": [0, 1], "tickformat": ".0%"},
+        "shapes": [diagonal],
+    }
+    return {"data": traces, "layout": layout}
+
+
+def curves(runs: Sequence[tuple[str, dict[str, tuple[list, list]]]]) -> dict:
+    """Every scalar of training; the page shows the one that is chosen."""
+    keys = sorted({key for _, scalars in runs for key in scalars})
+    choices = {
+        key: [
+            {
+                "type": "scatter",
+                "mode": "lines" if len(scalars[key][0]) > 1 else "markers",
+                "name": _plain(series),
+                "x": _thin(scalars[key][0]),
+                "y": _thin(scalars[key][1]),
+                "hovertemplate": f"step %{{x:.0f}}: %{{y:.4g}}<extra>{_plain(series)}</extra>",
+            }
+            for series, scalars in runs
+            if key in scalars
+        ]
+        for key in keys
+    }
+    first: str | None = "total_loss" if "total_loss" in keys else next(iter(keys), None)
+    layout = {"xaxis": {"title": "step"}, "yaxis": {"title": first or ""}}
+    return {"data": choices.get(first, []), "layout": layout, "choices": choices, "chosen": first}
+
+
+def _thin(values: list) -> list:
+    """Means of neighbours where there are more than can be seen."""
+    step = -(-len(values) // _POINTS)
+    if step <= 1:
+        return _short(values)
+    return _short([np.mean(values[i : i + step]) for i in range(0, len(values), step)])
+
+
+def _short(values) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
+
+
+def _plain(text: str) -> str:
+    """Text that plotly.js, which reads some tags, shows as it is."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

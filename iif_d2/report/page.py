@@ -1,0 +1,167 @@
+"""What the analyses found, put into the page; everything it needs is in the one file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import IIFError
+from ..evaluation.ground_truth import GroundTruth
+from ..evaluation.results import COLUMNS
+from ..frequency import ClassFrequency
+from ..plots.plotting import GROUP_NAMES
+from .diagnosis import TIDE, Change, Diagnosis
+from .plots import page_plots
+from .runs import Run
+
+
+def render(
+    runs: Sequence[Run],
+    diagnoses: Sequence[Diagnosis],
+    truth: GroundTruth,
+    frequency: ClassFrequency | None,
+    groups: np.ndarray | None,
+    *,
+    changed: tuple[list[Change], list[Change]] | None,
+    pictures: list,
+    threshold: float,
+    num_images: int,
+    dataset: str,
+) -> str:
+    """The page as one html text, which loads nothing.
+
+    Raises:
+        IIFError: plotly or Jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise IIFError(f"the report needs {error.name}: pip install 'iif_d2[report]'") from None
+    names = [category.name for category in truth.categories]
+    classes = _class_table(runs, diagnoses, truth, frequency, groups)
+    plots = page_plots(runs, diagnoses, names, classes, changed)
+    environment = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["number"] = _number
+    return environment.get_template("page.html").render(
+        title=" and ".join(run.name for run in runs),
+        runs=[run.name for run in runs],
+        dataset=dataset,
+        num_images=num_images,
+        threshold=threshold,
+        results=[
+            (run.name, name, task, [row.get(column, math.nan) for column in COLUMNS])
+            for run in runs
+            for name, tasks in run.results().items()
+            for task, row in tasks.items()
+        ],
+        columns=COLUMNS,
+        frequency=frequency,
+        classes=classes,
+        group_names=GROUP_NAMES,
+        changed=changed,
+        names=names,
+        confusions=None
+        if groups is None
+        else [(run.name, d.group_confusion(groups)) for run, d in zip(runs, diagnoses)],
+        pairs=_pairs(diagnoses),
+        tide=[(key, what, [d.tide[key] for d in diagnoses]) for key, what in TIDE.items()],
+        tide_groups=[
+            (run.name, group, [row.get(key, 0) for key in TIDE if key != "Miss"])
+            for run, d in zip(runs, diagnoses)
+            for group, row in d.tide_by_group.items()
+        ],
+        calibration=[(run.name, d.calibration) for run, d in zip(runs, diagnoses)],
+        pictures=pictures,
+        plots=plots,
+        plots_json=_script_json(plots),
+        config_differences=_config_differences(runs),
+        configs=[(run.name, run.cfg.dump()) for run in runs],
+        plotly_js=get_plotlyjs(),
+    )
+
+
+def _class_table(
+    runs: Sequence[Run],
+    diagnoses: Sequence[Diagnosis],
+    truth: GroundTruth,
+    frequency: ClassFrequency | None,
+    groups: np.ndarray | None,
+) -> dict[str, Any]:
+    """The columns of the table of classes: each (title, (C,) values)."""
+    size = len(truth.categories)
+    images = np.full(size, np.nan) if frequency is None else frequency.image_count.astype(float)
+    objects = diagnoses[0].confusion[:size].sum(axis=1)
+    table: dict[str, Any] = {"images": images, "groups": groups, "columns": []}
+    columns = table["columns"]
+    columns.append(("training images", images))
+    columns.append(("objects here", objects.astype(float)))
+    aps = {}
+    for task, what in (("bbox", "box AP"), ("segm", "mask AP")):
+        per_run = [run.per_class(task, size) for run in runs]
+        if all(values is not None for values in per_run):
+            aps[what] = per_run
+            columns += [(f"{what}, {run.name}", values) for run, values in zip(runs, per_run)]
+            if len(runs) == 2:
+                columns.append((f"{what}, difference", per_run[1] - per_run[0]))
+    table["aps"] = aps
+    with np.errstate(invalid="ignore"):
+        for run, diagnosis in zip(runs, diagnoses):
+            found = 100 * np.diag(diagnosis.confusion)[:size] / objects
+            missed = 100 * diagnosis.confusion[:size, size] / objects
+            columns.append((f"% found, {run.name}", found))
+            columns.append((f"% missed, {run.name}", missed))
+    table["norms"] = [run.norms(size) for run in runs]
+    table["weights"] = [run.class_weights(size) for run in runs]
+    columns += [(f"weight norm, {run.name}", v) for run, v in zip(runs, table["norms"])]
+    for run, weights in zip(runs, table["weights"]):
+        if weights is not None:
+            columns.append((f"class {weights[0]}, {run.name}", weights[1]))
+    return table
+
+
+def _pairs(diagnoses: Sequence[Diagnosis]) -> list[tuple[int, int, list[int]]]:
+    """(class, taken for, how often in each run), of the pairs that any run confuses most."""
+    pairs = dict.fromkeys((a, b) for d in diagnoses for a, b, _ in d.confused_pairs())
+    rows = [(a, b, [int(d.confusion[a, b]) for d in diagnoses]) for a, b in pairs]
+    return sorted(rows, key=lambda row: -sum(row[2]))
+
+
+def _config_differences(runs: Sequence[Run]) -> list[tuple[str, list]]:
+    flat = [dict(_leaves(run.cfg)) for run in runs]
+    keys = sorted(set().union(*flat))
+    return [
+        (key, [values.get(key, "") for values in flat])
+        for key in keys
+        if len({str(values.get(key)) for values in flat}) > 1
+    ]
+
+
+def _leaves(node: dict, prefix: str = ""):
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _number(value: float, digits: int = 1) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
+
+
+def _script_json(value: Any) -> str:
+    """Json that may stand inside a script element, whatever the names in it are."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,110 @@
+"""Which plots the page has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.tables import GROUPS
+from ..plots.plotting import GROUP_NAMES
+from . import figures
+from .diagnosis import TIDE, Change, Diagnosis
+from .runs import Run
+
+_MOST_CLASSES = 60  # of the heat map: more would be seen by nobody
+_FATES = ("found", "as rare", "as common", "as frequent", "missed")  # as another class of it
+
+
+def page_plots(
+    runs: Sequence[Run],
+    diagnoses: Sequence[Diagnosis],
+    names: Sequence[str],
+    classes: dict[str, Any],
+    changed: tuple[list[Change], list[Change]] | None,
+) -> dict[str, dict]:
+    """Plots by the place in the page that they are put into; see `figures` for what one is.
+
+    Args:
+        classes: the columns of the table of classes.
+    """
+    titles = [run.name for run in runs]
+    plots = {}
+    if np.isfinite(classes["images"]).all():
+        plots |= _by_class(titles, names, classes)
+    if changed:
+        label = f"AP points, {titles[1]} less {titles[0]}"
+        metrics, moved = changed
+        plots["changed-metrics"] = figures.intervals(metrics, [c.name for c in metrics], label)
+        moved_names = [names[int(change.name)] for change in moved]
+        plots["changed-classes"] = figures.intervals(moved, moved_names, label)
+    plots |= _confusion(diagnoses, names, classes)
+    gains = [(title, [d.tide[key][0] for key in TIDE]) for title, d in zip(titles, diagnoses)]
+    plots["tide"] = figures.bars(list(TIDE), gains, "AP50 points lost")
+    plots["calibration"] = figures.reliability(
+        [(title, d.calibration) for title, d in zip(titles, diagnoses)]
+    )
+    curves = [(run.name, run.curves()) for run in runs]
+    if any(scalars for _, scalars in curves):
+        plots["curves"] = figures.curves(curves)
+    return plots
+
+
+def _by_class(titles: list[str], names: Sequence[str], classes: dict[str, Any]) -> dict[str, dict]:
+    """AP, norms and weights of each class against its training images."""
+
+    def plot(values: list, label: str) -> dict:
+        return figures.by_class(names, classes["images"], classes["groups"], values, label)
+
+    plots = {}
+    for what, per_run in classes["aps"].items():
+        key = what.replace(" ", "-")
+        plots[key] = plot(list(zip(titles, per_run)), what)
+        if len(titles) == 2:
+            difference = [(f"{titles[1]} - {titles[0]}", per_run[1] - per_run[0])]
+            plots[f"{key}-difference"] = plot(difference, f"{what}, difference")
+    plots["norms"] = plot(list(zip(titles, classes["norms"])), "norm of the classifier's row")
+    for kind in ("factor", "shift"):
+        series = [(t, w[1]) for t, w in zip(titles, classes["weights"]) if w and w[0] == kind]
+        if series:
+            plots[f"class-{kind}"] = plot(series, f"class {kind}")
+    return plots
+
+
+def _confusion(
+    diagnoses: Sequence[Diagnosis], names: Sequence[str], classes: dict[str, Any]
+) -> dict[str, dict]:
+    """Heat maps of a run each: between groups, and between the classes confused most."""
+    groups, plots = classes["groups"], {}
+    shown = _most_confused(diagnoses, classes["images"])
+    borders: list[int] = []
+    if groups is not None:
+        borders = (np.flatnonzero(groups[shown][1:] != groups[shown][:-1]) + 1).tolist()
+    for number, diagnosis in enumerate(diagnoses):
+        if groups is not None:
+            rows = [GROUP_NAMES[group] for group in GROUPS]
+            counts = diagnosis.between_groups(groups)
+            shares = _shares(counts, counts.sum(axis=1))
+            plots[f"heat-groups-{number}"] = figures.heat(shares, counts, rows, _FATES, [], True)
+        objects = diagnosis.confusion[shown].sum(axis=1)
+        counts = diagnosis.confusion[np.ix_(shown, [*shown, len(names)])]
+        called = [names[index] for index in shown]
+        plots[f"heat-{number}"] = figures.heat(
+            _shares(counts, objects), counts, called, [*called, "missed"], borders
+        )
+    return plots
+
+
+def _shares(counts: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return 100 * counts / objects[:, None]
+
+
+def _most_confused(diagnoses: Sequence[Diagnosis], images: np.ndarray) -> np.ndarray:
+    """The classes that take part in most confusions of all runs, the most frequent first."""
+    between = sum(diagnosis.confusion[:-1, :-1] for diagnosis in diagnoses).copy()
+    np.fill_diagonal(between, 0)
+    takes_part = between.sum(axis=0) + between.sum(axis=1)
+    chosen = np.sort(np.argsort(-takes_part, kind="stable")[:_MOST_CLASSES])
+    return chosen[np.argsort(-np.nan_to_num(images[chosen]), kind="stable")]

@@ -1,0 +1,203 @@
+"""What a run's folder holds, and the detections that it does not hold yet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import build_detection_test_loader
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from msgspec import Struct
+from tqdm import tqdm
+
+from ..annotations.decoding import decode_json
+from ..annotations.schema import Id
+from ..checkpoint import load_trained_model
+from ..config import load_config
+from ..data import LongTailDatasetMapper, config_frequency, known_frequency
+from ..errors import ConfigError, DataError
+from ..evaluation import LongTailEvaluator, rle_masks
+from ..evaluation.ground_truth import GroundTruth
+from ..evaluation.lvis_evaluation import RESULTS_FILE
+from ..evaluation.results import Results, load_results, save_results
+from ..frequency import ClassFrequency
+
+
+class _Box(Struct, gc=False):
+    """A detection of a results json, without its mask."""
+
+    image_id: Id
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    score: float
+
+
+class Run:
+    """One OUTPUT_DIR.
+
+    Args:
+        folder: has config.yaml, a checkpoint, and what training and evaluation left.
+        opts: KEY VALUE overrides of its config.
+
+    Attributes:
+        name: what the page calls it.
+        model: the trained model.
+
+    Raises:
+        DataError: the folder is no run's.
+        CheckpointError: its checkpoint cannot be used.
+    """
+
+    def __init__(self, folder: str, opts: Sequence[str] = ()) -> None:
+        config = os.path.join(folder, "config.yaml")
+        if not os.path.isfile(config):
+            raise DataError(f"{folder} has no config.yaml; give the OUTPUT_DIR of a run")
+        self.folder = folder
+        self.name = os.path.basename(os.path.abspath(folder))
+        self.cfg = load_config(config, [*opts, "OUTPUT_DIR", folder])
+        self.model = load_trained_model(self.cfg, resume=True)
+        self._places: list[str] = []
+
+    @property
+    def predictor(self) -> FastRCNNOutputLayers:
+        """The box predictor that decides the scores; of a cascade the last stage's."""
+        found = [m for m in self.model.modules() if isinstance(m, FastRCNNOutputLayers)]
+        if not found:
+            raise ConfigError(f"the model of {self.folder} has no Fast R-CNN box predictor")
+        return found[-1]
+
+    def frequency(self, class_names: Sequence[str]) -> ClassFrequency | None:
+        """The counts it was trained with: the checkpoint's, else the config's, else None."""
+        counts = getattr(getattr(self.predictor, "method", None), "loaded_frequency", None)
+        if counts is not None and len(counts) == len(class_names):
+            return replace(counts, class_names=tuple(class_names))  # a checkpoint has no names
+        return known_frequency(config_frequency(self.cfg))
+
+    def norms(self, num_classes: int) -> np.ndarray:
+        """(C,): the length of each class's row in the classifier."""
+        weight = self.predictor.cls_score.weight.detach().float()
+        return weight.norm(dim=1).cpu().numpy()[:num_classes]
+
+    def class_weights(self, num_classes: int) -> tuple[str, np.ndarray] | None:
+        """What the method does to a class's logit at test: ("factor" or "shift", (C,)).
+
+        None where it leaves all classes alike, or is no factor and no shift.
+        """
+        method = getattr(self.predictor, "method", None)
+        try:
+            scale, shift = (values[:num_classes] for values in method.affine())
+        except (AttributeError, ConfigError):
+            return None
+        for what, values in (("factor", scale), ("shift", shift)):
+            if np.ptp(values):
+                return what, values
+        return None
+
+    def prepare(self, dataset: str, records: list[dict], truth: GroundTruth) -> None:
+        """Find the run's detections on these images, or make and keep them.
+
+        They are looked for where evaluation writes them, then where an earlier report did; older
+        ones than the checkpoint's are not used. Nothing of the run's own is changed.
+        """
+        part = "" if len(records) == len(truth) else f"-{len(records)}"
+        evaluated = os.path.join(self.folder, "inference", dataset)
+        ours = os.path.join(self.folder, "report", dataset + part)
+        self._places = [evaluated, ours]
+        fresh = [
+            place for place in self._places if self._is_fresh(os.path.join(place, RESULTS_FILE))
+        ]
+        if not fresh:
+            self._detect(dataset, records, truth, ours)
+        self._results = os.path.join(fresh[0] if fresh else ours, RESULTS_FILE)
+
+    def boxes(self, truth: GroundTruth) -> np.ndarray:
+        """float64 (N, 7), a row a detection: image's place, x, y, w, h, score, class from 0."""
+        found = decode_json(self._results, list[_Box], "a results file of detections")
+        class_of = {category.id: index for index, category in enumerate(truth.categories)}
+        rows = np.zeros((len(found), 7))
+        for row, box in zip(rows, found):
+            if box.category_id not in class_of:
+                raise DataError(
+                    f"{self._results} has category_id {box.category_id}, which {truth.path} does "
+                    f"not; evaluate the run again"
+                )
+            row[0] = truth.index(box.image_id)
+            row[1:5] = box.bbox
+            row[5] = box.score
+            row[6] = class_of[box.category_id]
+        return rows
+
+    def results(self) -> Results:
+        """The run's own numbers, else those that the report computed."""
+        for path in (
+            os.path.join(self.folder, "inference", "results.json"),
+            os.path.join(self._places[1], "results.json"),
+        ):
+            if os.path.isfile(path):
+                return load_results(path)
+        return {}
+
+    def per_class(self, task: str, num_classes: int) -> np.ndarray | None:
+        """(C,) AP in percent of "bbox" or "segm", nan without objects; None where not evaluated."""
+        for place in self._places:
+            path = os.path.join(place, f"per_class_ap_{task}.csv")
+            if os.path.isfile(path):
+                try:
+                    with open(path, newline="", encoding="utf-8") as file:
+                        values = [float(row["AP"]) for row in csv.DictReader(file)]
+                except (ValueError, KeyError, TypeError, csv.Error):
+                    raise DataError(f"{path} has no AP of each class; evaluate again") from None
+                if len(values) != num_classes:
+                    raise DataError(f"{path} has {len(values)} classes, not {num_classes}")
+                return np.array(values)
+        return None
+
+    def curves(self) -> dict[str, tuple[list, list]]:
+        """Iterations and values of each scalar of metrics.json; {} without one."""
+        path = os.path.join(self.folder, "metrics.json")
+        curves: dict[str, tuple[list, list]] = {}
+        if not os.path.isfile(path):
+            return curves
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    record: dict[str, Any] = json.loads(line)
+                    record["iteration"] = int(record["iteration"])
+                except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+                    continue  # the last line of a killed run
+                for key, value in record.items():
+                    if key != "iteration" and isinstance(value, float) and math.isfinite(value):
+                        steps, values = curves.setdefault(key, ([], []))
+                        steps.append(record["iteration"])
+                        values.append(value)
+        return curves
+
+    def _is_fresh(self, path: str) -> bool:
+        if not os.path.isfile(path):
+            return False
+        last = os.path.join(self.folder, "last_checkpoint")
+        weights = self.cfg.MODEL.WEIGHTS
+        if os.path.isfile(last):
+            with open(last) as file:
+                weights = os.path.join(self.folder, file.read().strip())
+        return not os.path.isfile(weights) or os.path.getmtime(path) >= os.path.getmtime(weights)
+
+    def _detect(self, dataset: str, records: list[dict], truth: GroundTruth, folder: str) -> None:
+        frequency = self.frequency([category.name for category in truth.categories])
+        evaluator = LongTailEvaluator(dataset, folder, frequency=frequency, write_results=True)
+        loader = build_detection_test_loader(
+            records,
+            mapper=LongTailDatasetMapper(self.cfg, False),
+            num_workers=self.cfg.DATALOADER.NUM_WORKERS,
+        )
+        with rle_masks(self.model, self.cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST), torch.no_grad():
+            for inputs in tqdm(loader, desc=f"detecting with {self.name}", unit="image"):
+                evaluator.process(inputs, self.model(inputs))
+        save_results(os.path.join(folder, "results.json"), {dataset: evaluator.evaluate()})

@@ -1,0 +1,61 @@
+"""python -m iif_d2 frequency: its table, csv and plots."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iif_d2 import count_class_frequency, iif_weights
+from iif_d2.commands import main
+from iif_d2.methods import VARIANTS
+
+
+def test_csv_has_every_class_and_variant(dataset, tmp_path, capsys):
+    path = tmp_path / "new" / "classes.csv"
+    assert main(["frequency", str(dataset[0]), "--csv", str(path), "--all"]) == 0
+    said = capsys.readouterr().out
+    assert str(path) in said
+    frequency = count_class_frequency(str(dataset[0]))
+    order = np.argsort(-frequency.image_count, kind="stable")
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == [frequency.class_names[i] for i in order]
+    assert [int(row["images"]) for row in rows] == frequency.image_count[order].tolist()
+    assert [int(row["instances"]) for row in rows] == frequency.instance_count[order].tolist()
+    assert {row["group"] for row in rows} == {"r"}
+    given = [name for name in VARIANTS if name in rows[0]]
+    assert {"raw", "smooth"} <= set(given)
+    for name in given:
+        found = [float(row[name]) for row in rows]
+        np.testing.assert_allclose(found, iif_weights(frequency, name)[order], atol=5e-6)
+    for row in rows:
+        assert f"| {row['class']} " in said
+
+
+def test_statistic_and_normalizer_change_the_weights(dataset, tmp_path):
+    columns = []
+    for options in ([], ["--statistic", "instance"], ["--normalizer", "images"]):
+        path = tmp_path / "classes.csv"
+        assert main(["frequency", str(dataset[0]), "--csv", str(path), *options]) == 0
+        with open(path, newline="") as file:
+            columns.append([row["raw"] for row in csv.DictReader(file)])
+    assert columns[0] != columns[1] and columns[0] != columns[2]
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_plot_is_a_picture_of_its_kind(dataset, tmp_path, kind):
+    path = tmp_path / f"tail.{kind}"
+    assert main(["frequency", str(dataset[0]), "--plot", str(path)]) == 0
+    data = path.read_bytes()
+    if kind == "png":
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        assert pixels.shape[0] > 400 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+    else:
+        assert data.lstrip().startswith(b"<?xml" if kind == "svg" else b"%PDF")
+
+
+def test_another_kind_of_plot_is_refused(dataset, tmp_path, capsys):
+    path = tmp_path / "tail.gif"
+    assert main(["frequency", str(dataset[0]), "--plot", str(path)]) == 2
+    assert "a plot is written as png, svg, pdf" in capsys.readouterr().err and not path.exists()

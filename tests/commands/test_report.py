@@ -1,0 +1,238 @@
+"""python -m iif_d2 report: what it computes, and that the page is whole, safe and small."""
+
+import base64
+import json
+import os
+import shutil
+import socket
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog
+
+from iif_d2.commands import main
+from iif_d2.evaluation.ground_truth import GroundTruth
+from iif_d2.evaluation.results import load_results
+from iif_d2.report.diagnosis import Diagnosis, changes
+
+from .conftest import EVIL, write_truth
+
+
+class Reader(HTMLParser):
+    """What a browser would make of a page: its tags, and the text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.text, self._raw = [], "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._raw = tag in ("script", "style")
+
+    def handle_endtag(self, tag):
+        self._raw = False
+
+    def handle_data(self, data):
+        self.text += "" if self._raw else data
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_the_page_is_one_safe_file(page):
+    text = page.read_text()
+    reader = Reader(text)
+    assert len(reader.of("script")) == 3, "a class name became a script"
+    assert not reader.of("i") and not reader.of("b")
+    assert EVIL in reader.text and 'bar & "<b>beam</b>"' in reader.text
+    assert "Softmax <i> of" in reader.text
+    plots = json.loads(text.split('id="plots">')[1].split("</script>")[0])
+    names = plots["norms"]["data"][0]["text"]
+    assert EVIL.replace("<", "&lt;").replace(">", "&gt;") in names  # plotly.js reads tags, too
+    links = [a.get(k) for _, a in reader.tags for k in ("src", "href") if a.get(k)]
+    assert links and all(link.startswith(("#", "data:")) for link in links)
+
+
+def test_a_screen_reader_finds_its_way(page):
+    reader = Reader(page.read_text())
+    assert reader.of("html") == [{"lang": "en"}] and len(reader.of("h1")) == 1
+    assert len(reader.of("main")) == 1 and reader.of("nav")[0]["aria-label"]
+    assert len(reader.of("caption")) == len(reader.of("table")) >= 7
+    assert all("scope" in attributes for attributes in reader.of("th"))
+    assert all(attributes["alt"] for attributes in reader.of("img"))
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in reader.tags:
+        if attributes.get("role") == "img":
+            assert attributes["aria-labelledby"] in ids
+
+
+def test_pictures_show_the_annotations_and_both_runs(page):
+    pictures = Reader(page.read_text()).of("img")
+    assert len(pictures) == 2 * 3
+    for picture in pictures:
+        data = base64.b64decode(picture["src"].partition("base64,")[2])
+        assert data.startswith(b"\xff\xd8"), "no JPEG"
+    assert pictures[0]["alt"].startswith("Annotated: ")
+
+
+def test_training_curves_are_thinned_and_a_cut_line_is_left_out(page):
+    plots = json.loads(page.read_text().split('id="plots">')[1].split("</script>")[0])
+    curve = plots["curves"]["choices"]["total_loss"][0]
+    assert len(curve["x"]) == len(curve["y"]) <= 400
+    assert np.mean(curve["y"]) == pytest.approx(4.5005, abs=1e-3)
+
+
+def test_detections_are_kept_until_the_checkpoint_changes(page, runs, monkeypatch, tmp_path):
+    from iif_d2.report import runs as module
+
+    made = []
+    monkeypatch.setattr(module.Run, "_detect", lambda run, *_: made.append(run.name))
+    line = ["report", runs[0], "--output", str(tmp_path / "r.html"), "--pictures", "0"]
+    assert main(line) == 0 and not made
+    results = os.path.join(runs[0], "report", "tiny_report", "lvis_instances_results.json")
+    written = os.stat(results)
+    os.utime(results, (1, 1))
+    assert main(line) == 0 and made == ["Softmax <i> of a longer name"]
+    os.utime(results, ns=(written.st_atime_ns, written.st_mtime_ns))
+
+
+def test_the_diagnosis_scores_as_the_evaluation_does(page, runs):
+    with open(os.path.join(runs[1], "report", "tiny_report", "lvis_instances_results.json")) as f:
+        detections = json.load(f)
+    from detectron2.data import MetadataCatalog
+
+    truth = GroundTruth(MetadataCatalog.get("tiny_report").json_file)
+    number = {category.id: index for index, category in enumerate(truth.categories)}
+    boxes = np.array(
+        [
+            [truth.index(d["image_id"]), *d["bbox"], d["score"], number[d["category_id"]]]
+            for d in detections
+        ]
+    )
+    groups = np.array(["r"] * 4)
+    diagnosis = Diagnosis(truth, range(len(truth)), boxes, groups, 0.0)
+    ours = load_results(os.path.join(runs[1], "report", "tiny_report", "results.json"))
+    metrics, _ = changes([diagnosis, diagnosis], 0, 0)
+    for change in metrics:
+        if change.name in ("AP", "AP50", "AP75"):
+            expected = ours["tiny_report"]["bbox"][change.name]
+            assert change.before == pytest.approx(expected, abs=1e-9) and change.difference == 0
+
+
+def test_what_became_of_each_object(tmp_path):
+    truth = write_truth(tmp_path / "coco.json", 3, 3, lvis=False)
+    here, nowhere = [10, 10, 40, 40], [60, 60, 30, 30]
+    first = [
+        [0, *here, 0.9, 0],  # class 0 is found
+        [1, *here, 0.8, 0],  # class 1 is taken for class 0
+        [2, *nowhere, 0.7, 2],  # class 2 is missed, and seen where nothing is
+        [2, *here, 0.1, 2],  # below the threshold
+    ]
+    second = [*first, [1, *here, 0.95, 1]]
+    groups = np.array(["f", "r", "c"])
+    one, two = (Diagnosis(truth, range(3), np.array(b), groups, 0.5) for b in (first, second))
+    assert one.confusion.tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert one.confused_pairs() == [(1, 0, 1)]
+    table = one.group_confusion(groups)
+    assert table["r"] == {
+        "found": 0, "as another r": 0, "as another c": 0, "as another f": 1, "missed": 0,
+        "detected in the background": 0,
+    }  # fmt: skip
+    assert table["c"]["missed"] == table["c"]["detected in the background"] == 1
+    assert table["f"]["found"] == 1 and table["f"]["as another f"] == 0
+    assert one.tide["Cls"][1] >= 1 and one.calibration["num_detections"] == 4
+    metrics, classes = changes([one, two], 20, 0)
+    by_name = {change.name: change for change in metrics}
+    assert by_name["APr"].before == 0 and by_name["APr"].after == pytest.approx(100)
+    assert by_name["AP"].interval[0] <= by_name["AP"].difference <= by_name["AP"].interval[1]
+    assert classes[0].name == "1" and classes[0].difference == pytest.approx(100)
+
+
+def test_federated_boxes_count_only_where_their_class_was_looked_for(tmp_path):
+    truth = write_truth(tmp_path / "lvis.json", 3, 3)
+    boxes = np.array([[0, 60, 60, 30, 30, 0.9, 1], [0, 60, 60, 30, 30, 0.9, 0]])
+    confusion = Diagnosis(truth, range(3), boxes, None, 0.5).confusion
+    assert confusion[3].tolist() == [1, 0, 0, 0]  # class 1 may be there, unannotated
+
+
+def test_lvis_fits_into_ten_megabytes(large_page):
+    assert large_page.stat().st_size < 10e6
+
+
+def test_a_picture_that_is_gone_and_a_full_drive_are_sentences(
+    page, runs, tmp_path, monkeypatch, capsys
+):
+    from iif_d2.commands import report as command
+
+    path = tmp_path / "r.html"
+    path.write_text("yesterday's")
+    picture = DatasetCatalog.get("tiny_report")[0]["file_name"]
+    os.rename(picture, f"{picture}.away")
+    try:
+        line = ["report", runs[0], "--output", str(path), "--pictures", "99"]
+        assert main(line) == 2
+        assert f"error: picture {picture} cannot be read" in capsys.readouterr().err
+    finally:
+        os.rename(f"{picture}.away", picture)
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(command, "draw", full)
+    assert main(line) == 2
+    assert "error: somewhere cannot be written or read: No space left" in capsys.readouterr().err
+    assert path.read_text() == "yesterday's"
+
+
+SPOILT = {
+    "tiny_report/lvis_instances_results.json": {
+        b'[{"image_id": 1, "category_id": 99, "bbox": [0, 0, 1, 1], "score": 1}]': "category_id 99, which",
+        b'[{"image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1}]': "no image with id 99",
+        b'[{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]': "is not a results file of detections",
+        b"[" * 100_000: "is not",
+    },
+    "tiny_report/per_class_ap_bbox.csv": {
+        b"class,AP\nx,<script>\n": "has no AP of each class", b"\xff\xfe": "has no AP of each class",
+        b"class,AP\nx,1\n": "has 1 classes, not 4",
+    },
+    "tiny_report/results.json": {b"{}{": "is not valid json", b'{"a": 1}': "is not a results file"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_run_from_the_internet_is_refused_in_words(
+    page, runs, tmp_path, monkeypatch, capsys, name
+):
+    """What is in a run's folder besides its checkpoint and config; nothing asks the network."""
+    folder = tmp_path / "run"
+    shutil.copytree(runs[0], folder)
+    path = folder / "report" / name
+    good = path.read_bytes()
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+    line = ["report", str(folder), "--output", str(tmp_path / "r.html"), "--pictures", "0"]
+    for content, message in SPOILT[name].items():
+        path.write_bytes(content)
+        assert main(line) == 2, content
+        assert message in capsys.readouterr().err
+    path.write_bytes(good)
+    odd = ["{", "3", "[]", '{"iteration": "x"}', '{"a": 1.5}', '{"iteration": 1e999}', "\xff",
+           '{"iteration": 1, "</script><script>": 1.5}', "[" * 100_000]  # fmt: skip
+    (folder / "metrics.json").write_text("\n".join(odd), encoding="latin-1")
+    assert main(line) == 0
+    assert len(Reader((tmp_path / "r.html").read_text()).of("script")) == 3
+
+
+def test_bad_input_is_a_sentence(runs, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "r.html")]
+    assert main(["report", str(tmp_path), *output]) == 2
+    assert "has no config.yaml" in capsys.readouterr().err
+    assert main(["report", *runs, runs[0], *output]) == 2
+    assert "one or two runs" in capsys.readouterr().err
+    assert main(["report", runs[0], *output, "--image-ids", "99"]) == 2
+    assert "--image-ids names 99" in capsys.readouterr().err
+    assert main(["report", runs[0], *output, "--dataset", "gone"]) == 2
+    assert "'gone' is no registered data set" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()

@@ -1,0 +1,146 @@
+"""The sweep against plain evaluations of each setting, and its command from end to end."""
+
+import csv
+import shlex
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, build_detection_test_loader
+from detectron2.evaluation import inference_on_dataset
+from detectron2.modeling import build_model
+from PIL import Image
+
+from iif_d2 import apply_method, count_class_frequency
+from iif_d2.checkpoint import LongTailCheckpointer
+from iif_d2.commands import main
+from iif_d2.commands.sweep import class_slice
+from iif_d2.data import LongTailDatasetMapper
+from iif_d2.errors import ConfigError
+from iif_d2.evaluation import LongTailEvaluator, dataset_ground_truth, rle_masks
+from iif_d2.evaluation.sweep_pass import sweep_pass
+from iif_d2.evaluation.sweep_settings import Setting, built
+from iif_d2.evaluation.tables import lvis_metrics
+from iif_d2.methods import build_method
+
+from ..conftest import TINY, finding_model
+
+OPTIONS = {
+    "Softmax": {},
+    "IIF": {"variant": "smooth", "post_hoc": True, "strength": 0.5},
+    "NorCal": {"gamma": 0.7},
+    "LogitAdjustment": {"tau": 0.5, "post_hoc": True},
+}
+KINDS = [
+    "mask_rcnn_R_18_FPN_softmax", "mask_rcnn_R_18_C4_iif", "cascade_mask_rcnn_R_18_FPN_iif",
+]  # fmt: skip
+
+
+def loader(cfg, name):
+    images = DatasetCatalog.get(name)
+    return build_detection_test_loader(images, mapper=LongTailDatasetMapper(cfg, False))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_an_evaluation_of_each_setting(kind, tiny_cfg, dataset_name):
+    cfg = tiny_cfg(kind, "MODEL.LONG_TAIL.METHOD", "Softmax")
+    frequency = count_class_frequency(dataset_name)
+    truth, model = dataset_ground_truth(dataset_name), finding_model(cfg)
+    methods = [build_method(name, frequency, **options) for name, options in OPTIONS.items()]
+    before = set(model.state_dict())
+    found = {
+        "bbox": sweep_pass(model, loader(cfg, dataset_name), truth, methods),
+        "segm": sweep_pass(model, loader(cfg, dataset_name), truth, methods, 0.5),
+    }
+    assert set(model.state_dict()) == before
+    different = set()
+    for index, (name, options) in enumerate(OPTIONS.items()):
+        apply_method(model, build_method(name, frequency, **options))
+        evaluator = LongTailEvaluator(dataset_name, frequency=frequency)
+        with rle_masks(model):
+            expected = inference_on_dataset(model, loader(cfg, dataset_name), evaluator)
+        assert expected["bbox"]["AP"] > 0
+        for task, precisions in found.items():
+            metrics = lvis_metrics(precisions[index], frequency.groups())
+            np.testing.assert_equal(metrics, dict(expected[task]))
+        different.add(expected["bbox"]["AP"])
+    assert len(different) > 1
+
+
+def test_models_that_it_cannot_serve_are_refused(tiny_cfg, frequency):
+    plain = ["MODEL.ROI_HEADS.NAME", "StandardROIHeads"]
+    for overrides, message in (
+        (plain, "set MODEL.ROI_HEADS.NAME to LongTailROIHeads"),
+        (["MODEL.LONG_TAIL.METHOD", "EQLv2"], "config's EQLv2 takes logits for sigmoid"),
+        (["MODEL.LONG_TAIL.METHOD", "Seesaw"], "config's Seesaw takes logits for softmax and obj"),
+        ([], "config's IIF takes logits for softmax by IIF raw"),
+    ):
+        model = build_model(tiny_cfg("faster_rcnn_R_18_FPN_iif", *overrides))
+        with pytest.raises(ConfigError, match=message):
+            sweep_pass(model, [], None, [])
+
+
+def test_settings_that_the_counts_do_not_allow_are_left_out(frequency, caplog):
+    wanted = [
+        Setting("IIF rel", 1.0, "IIF", {"variant": "rel"}),
+        Setting("NorCal", 0.5, "NorCal", {"gamma": 0.5}),
+    ]
+    everywhere = type(frequency)(frequency.class_names, [100, 40, 10, 1, 0], None, 100)
+    options = {**wanted[0].options, "normalizer": "images"}
+    possible, methods = built([Setting("IIF rel", 1.0, "IIF", options), wanted[1]], everywhere)
+    assert possible == wanted[1:] and len(methods) == 1
+    assert "IIF rel 1 is left out" in caplog.text
+
+
+def test_the_slice_has_every_class_and_stays_the_same():
+    rng = np.random.default_rng(0)
+    images = [
+        {
+            "image_id": number,
+            "annotations": [{"category_id": int(c)} for c in rng.choice(3, 2, p=(0.9, 0.09, 0.01))],
+        }
+        for number in range(400)
+    ]
+    chosen = class_slice(images, 5)
+    counts, available = (
+        [sum(any(a["category_id"] == c for a in i["annotations"]) for i in some) for c in range(3)]
+        for some in (chosen, images)
+    )
+    assert all(count >= min(5, there) for count, there in zip(counts, available))
+    assert len(chosen) <= 15
+    again = class_slice(images[::-1], 5)
+    assert {i["image_id"] for i in again} == {i["image_id"] for i in chosen}
+
+
+def test_command_writes_its_files_and_names_a_fold_that_works(
+    tiny_cfg, dataset_name, tmp_path, capsys, caplog
+):
+    kind = "mask_rcnn_R_18_FPN_softmax"
+    LongTailCheckpointer(finding_model(tiny_cfg(kind)), str(tmp_path)).save("model")
+    line = [
+        "sweep", "--config-file", f"Mini-InstanceSegmentation/{kind}.yaml",
+        "--output", str(tmp_path / "swept"), "--masks", "2", "--variants", "raw", "--statistics",
+        "image", "--strengths", "0.5", "--gammas", "0.5", "--taus", "", *TINY,
+        "DATASETS.TEST", "()", "MODEL.WEIGHTS", str(tmp_path / "model.pth"),
+        "OUTPUT_DIR", str(tmp_path / "out"),
+    ]  # fmt: skip
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert "4 settings on" in said and "the model has seen them" in caplog.text
+    with open(tmp_path / "swept" / "sweep.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["segm_AP"]) for row in rows] == [True, True, False, False]
+    values = [float(row["bbox_AP"]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert Image.open(tmp_path / "swept" / "sweep.png").width > 1000
+
+    command = shlex.split(said.splitlines()[-1])
+    assert command[:4] == ["python", "-m", "iif_d2", "fold"]
+    assert main(command[3:]) == 0
+    best = max(rows[:2], key=lambda row: float(row["segm_AP"]))
+    folded = torch.load(tmp_path / "swept" / "folded.pth", weights_only=True)["folded"]
+    assert folded["method"] == best["method"] and best["overrides"] in said.splitlines()[-1]
+
+    line[line.index("()")] = f"('{dataset_name}',)"
+    assert main(line) == 0 and "is in DATASETS.TEST" in caplog.text
+    assert main([*line[:3], "--output", str(tmp_path), "--dataset", "gone"]) == 2

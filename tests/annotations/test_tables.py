@@ -71,7 +71,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
 
 COUNT = """
 import sys
-from iif_d2.tables import count_table
+from iif_d2.annotations.tables import count_table
 names, images, objects, num_images = count_table(sys.argv[1], memory_limit="150MB")
 print(len(names), sum(images), sum(objects), num_images)
 # Not ru_maxrss, which starts at the size of the process that forked this one.

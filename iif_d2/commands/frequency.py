@@ -8,10 +8,9 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..files import csv_text, read_ahead, write_atomically
-from ..frequency import ClassFrequency, annotation_file, count_class_frequency
+from ..frequency import GROUPS, ClassFrequency, annotation_file, count_class_frequency
 from ..methods import NORMALIZERS, STATISTICS, VARIANTS, iif_weights
 from ..plots.frequency_plot import plot_frequency
-from ..plots.plotting import GROUP_NAMES
 
 _ENDS = 5  # classes shown of the head and of the tail
 
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace) -> str:
     groups = frequency.groups()
     lines = [
         f"{args.source}: {frequency.describe()}",
-        ", ".join(f"{(groups == group).sum()} {name}" for group, name in GROUP_NAMES.items()),
+        ", ".join(f"{(groups == letter).sum()} {group.name}" for letter, group in GROUPS.items()),
         "",
         *_table(frequency, weights, args.all),
         *refused,

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import IIFError
+from ..evaluation import METRICS
 from ..evaluation.ground_truth import GroundTruth
-from ..evaluation.results import COLUMNS
-from ..frequency import ClassFrequency
-from ..plots.plotting import GROUP_NAMES
+from ..frequency import GROUPS, ClassFrequency
 from .diagnosis import TIDE, Change, Diagnosis
 from .plots import page_plots
 from .runs import Run
@@ -60,15 +59,15 @@ def render(
         num_images=num_images,
         threshold=threshold,
         results=[
-            (run.name, name, task, [row.get(column, math.nan) for column in COLUMNS])
+            (run.name, name, task, [row.get(metric, math.nan) for metric in METRICS])
             for run in runs
             for name, tasks in run.results().items()
             for task, row in tasks.items()
         ],
-        columns=COLUMNS,
+        columns=METRICS,
         frequency=frequency,
         classes=classes,
-        group_names=GROUP_NAMES,
+        group_names={letter: group.name for letter, group in GROUPS.items()},
         changed=changed,
         names=names,
         confusions=None

@@ -176,9 +176,11 @@ class Detections:
         labels = self.classes.tolist()
         if category_ids is not None:
             labels = [category_ids[label] for label in labels]
-        keys = ("image_id", "category_id", "bbox", "score")
-        columns = (images, labels, self.boxes.tolist(), self.scores.tolist())
-        records = [dict(zip(keys, row)) for row in zip(*columns)]
+        rows = zip(images, labels, self.boxes.tolist(), self.scores.tolist())
+        records = [
+            {"image_id": image, "category_id": label, "bbox": box, "score": score}
+            for image, label, box, score in rows
+        ]
         for record, rle in zip(records, self.encoded().masks or ()):
             if rle is not None:
                 counts = rle["counts"]

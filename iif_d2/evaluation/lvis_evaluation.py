@@ -157,8 +157,7 @@ class LongTailEvaluator(DatasetEvaluator):
                 f"was given: there are no APr, APc and APf",
                 key="message",
             )
-        tasks = self._tasks or {task for part in parts for task in part["matchers"]}
-        tasks = sorted(tasks)
+        tasks = sorted(self._tasks or {task for part in parts for task in part["matchers"]})
         fixed = self._fixed_precision(parts, tasks, seen)
         results = OrderedDict()
         for task in tasks:

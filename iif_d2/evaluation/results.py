@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import msgspec
 import numpy as np
 
 from ..annotations.decoding import decode_json
@@ -21,15 +22,7 @@ Results = Mapping[str, Mapping[str, Mapping[str, float]]]  # data set, then task
 
 def save_results(path: str | os.PathLike, results: Results) -> None:
     """Write {data set: {"bbox": {"AP": ...}}} as json; what is nan becomes null."""
-    import msgspec
-
-    finite = {
-        name: {
-            task: {key: value if math.isfinite(value) else None for key, value in row.items()}
-            for task, row in tasks.items()
-        }
-        for name, tasks in results.items()
-    }
+    finite = _each(results, lambda value: value if math.isfinite(value) else None)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(finite), indent=1))
 
 
@@ -40,12 +33,14 @@ def load_results(path: str | os.PathLike) -> Results:
         DataError: the file is missing or something else.
     """
     content = decode_json(path, dict[str, dict[str, dict[str, float | None]]], "a results file")
+    return _each(content, lambda value: math.nan if value is None else value)
+
+
+def _each(results: Mapping, change: Callable) -> dict:
+    """The same with every number changed."""
     return {
-        name: {
-            task: {key: math.nan if value is None else value for key, value in row.items()}
-            for task, row in tasks.items()
-        }
-        for name, tasks in content.items()
+        name: {task: {key: change(row[key]) for key in row} for task, row in tasks.items()}
+        for name, tasks in results.items()
     }
 
 

@@ -6,8 +6,11 @@ Colours come from the page's own style, which knows whether it is dark.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
+
+from ..frequency import GROUPS
 
 _POINTS = 400  # of a training curve: more would be seen by nobody
 
@@ -58,7 +61,7 @@ def _limits(images: np.ndarray, groups: np.ndarray | None) -> list[float]:
     if groups is None:
         return []
     limits = []
-    for lower, upper in ("rc", "cf"):
+    for lower, upper in pairwise(GROUPS):
         below, above = images[groups == lower], images[groups == upper]
         if len(below) and len(above):
             limits.append(float(np.sqrt(max(below.max(), 0.5) * above.min())))

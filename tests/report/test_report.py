@@ -15,6 +15,7 @@ from iif_d2.commands import main
 from iif_d2.evaluation import Detections
 from iif_d2.evaluation.ground_truth import GroundTruth
 from iif_d2.evaluation.results import load_results
+from iif_d2.report import make_report
 from iif_d2.report.diagnosis import Diagnosis, changes
 
 from .conftest import EVIL, found, write_truth
@@ -219,6 +220,16 @@ def test_a_run_from_the_internet_is_refused_in_words(
     (folder / "metrics.json").write_text("\n".join(odd), encoding="latin-1")
     assert main(line) == 0
     assert len(Reader((tmp_path / "r.html").read_text()).of("script")) == 3
+
+
+def test_options_in_any_order_and_a_call_with_arguments_give_one_page(page, runs, tmp_path):
+    """`page` first: both runs' detections are there."""
+    ours, theirs = tmp_path / "ours.html", tmp_path / "theirs.html"
+    line = ["--opts", "MODEL.DEVICE", "cpu", "--pictures", "0", "--output", str(theirs)]
+    assert main(["report", runs[0], *line]) == 0
+    said = make_report([runs[0]], output=str(ours), pictures=0)
+    assert said.startswith(f"{ours} (") and "on 8 images of tiny_report" in said
+    assert ours.read_text() == theirs.read_text()
 
 
 def test_bad_input_is_a_sentence(runs, tmp_path, capsys):

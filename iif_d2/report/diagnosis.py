@@ -81,9 +81,8 @@ class Diagnosis:
         self.found = found.take(np.concatenate(counts))
         truth_coco = COCO(_dataset(truth, indices, groups))
         self.evaluation = _evaluated(truth_coco, self.found)
-        self.confusion = self.evaluation.confusion_matrix(0.5, min_score=threshold)[
-            "matrix"
-        ].astype(np.int64)
+        confusion = self.evaluation.confusion_matrix(0.5, min_score=threshold)
+        self.confusion = confusion["matrix"].astype(np.int64)
         tide = self.evaluation.tide_errors()
         self.tide = {
             name: (100 * gain, tide["counts"].get(name)) for name, gain in tide["delta_ap"].items()

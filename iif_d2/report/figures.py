@@ -94,8 +94,8 @@ def intervals(changes: Sequence, names: Sequence[str], label: str) -> dict:
 
 
 def heat(
-    shares: np.ndarray,
     counts: np.ndarray,
+    objects: np.ndarray,
     rows: Sequence[str],
     columns: Sequence[str],
     borders: Sequence[int] = (),
@@ -104,13 +104,15 @@ def heat(
     """What became of the objects of each row, the darker the more.
 
     Args:
-        shares: (R, K) in percent of the row's objects; nan where it has none.
         counts: (R, K) of objects.
+        objects: (R,), all of each row.
         rows: R names.
         columns: K names.
         borders: places before which one group ends and the next begins.
-        written: write the shares into the fields.
+        written: write each field's share of its row's objects into it.
     """
+    with np.errstate(invalid="ignore"):
+        shares = 100 * counts / objects[:, None]
     trace = {
         "type": "heatmap",
         "z": [[None if np.isnan(v) else round(float(v), 1) for v in row] for row in shares],

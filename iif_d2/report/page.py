@@ -58,29 +58,16 @@ def render(
         dataset=dataset,
         num_images=num_images,
         threshold=threshold,
-        results=[
-            (run.name, name, task, [row.get(metric, math.nan) for metric in METRICS])
-            for run in runs
-            for name, tasks in run.results().items()
-            for task, row in tasks.items()
-        ],
-        columns=METRICS,
+        results=[(run.name, run.results()) for run in runs],
+        metrics=list(METRICS),
         frequency=frequency,
         classes=classes,
         group_names={letter: group.name for letter, group in GROUPS.items()},
         changed=changed,
         names=names,
-        confusions=None
-        if groups is None
-        else [(run.name, d.group_confusion(groups)) for run, d in zip(runs, diagnoses)],
+        diagnosed=[(run.name, diagnosis) for run, diagnosis in zip(runs, diagnoses)],
         pairs=_pairs(diagnoses),
-        tide=[(key, what, [d.tide[key] for d in diagnoses]) for key, what in TIDE.items()],
-        tide_groups=[
-            (run.name, group, [row.get(key, 0) for key in TIDE if key != "Miss"])
-            for run, d in zip(runs, diagnoses)
-            for group, row in d.tide_by_group.items()
-        ],
-        calibration=[(run.name, d.calibration) for run, d in zip(runs, diagnoses)],
+        tide=TIDE,
         pictures=pictures,
         plots=plots,
         plots_json=_script_json(plots),

@@ -84,20 +84,16 @@ def _confusion(
     for number, diagnosis in enumerate(diagnoses):
         if groups is not None:
             counts = diagnosis.between_groups(groups)
-            shares = _shares(counts, counts.sum(axis=1))
-            plots[f"heat-groups-{number}"] = figures.heat(shares, counts, _NAMES, _FATES, [], True)
+            objects = counts.sum(axis=1)
+            plots[f"heat-groups-{number}"] = figures.heat(
+                counts, objects, _NAMES, _FATES, written=True
+            )
         objects = diagnosis.confusion[shown].sum(axis=1)
         counts = diagnosis.confusion[np.ix_(shown, [*shown, len(names)])]
         called = [names[index] for index in shown]
-        plots[f"heat-{number}"] = figures.heat(
-            _shares(counts, objects), counts, called, [*called, "missed"], borders
-        )
+        fates = [*called, "missed"]
+        plots[f"heat-{number}"] = figures.heat(counts, objects, called, fates, borders)
     return plots
-
-
-def _shares(counts: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return 100 * counts / objects[:, None]
 
 
 def _most_confused(diagnoses: Sequence[Diagnosis], images: np.ndarray) -> np.ndarray:

@@ -96,20 +96,15 @@ class Diagnosis:
 
     def group_confusion(self, groups: np.ndarray) -> dict[str, dict[str, int]]:
         """Objects of each group: found, taken for another class of r, c, f, or missed."""
-        num_classes = len(groups)
-        table = {}
-        for group in GROUPS:
-            rows = self.confusion[:num_classes][groups == group]
-            found = int(np.diag(self.confusion)[:num_classes][groups == group].sum())
-            row = {"found": found}
-            for other in GROUPS:
-                taken = int(rows[:, :num_classes][:, groups == other].sum())
-                row[f"as another {other}"] = taken - (found if other == group else 0)
-            row["missed"] = int(rows[:, num_classes].sum())
-            nothing = self.confusion[num_classes, :num_classes][groups == group]
-            row["detected in the background"] = int(nothing.sum())
-            table[group] = row
-        return table
+        member = np.array([groups == group for group in GROUPS], dtype=np.int64)
+        between = member @ self.confusion[:-1, :-1] @ member.T
+        found = member @ np.diag(self.confusion)[:-1]
+        between[np.diag_indices(len(GROUPS))] -= found
+        missed, nothing = member @ self.confusion[:-1, -1], member @ self.confusion[-1, :-1]
+        rows = np.column_stack([found, between, missed, nothing]).tolist()
+        others = (f"as another {group}" for group in GROUPS)
+        keys = ("found", *others, "missed", "detected in the background")
+        return {group: dict(zip(keys, row)) for group, row in zip(GROUPS, rows)}
 
     def between_groups(self, groups: np.ndarray) -> np.ndarray:
         """int64 (3, 5): objects of r, c, f that are found, taken for another r, c, f, missed."""

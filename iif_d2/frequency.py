@@ -392,3 +392,29 @@ def class_name_mismatch(ours: Sequence[str], theirs: Sequence[str]) -> str | Non
         return None
     index = differ[0]
     return f"class {index} is {ours[index]!r} against {theirs[index]!r}"
+
+
+# ----- Groups of classes -----
+
+
+@dataclass(frozen=True)
+class Group:
+    """Classes with a similar number of training images, as LVIS divides them.
+
+    Attributes:
+        name: a word for it.
+        most: training images that a class of it has at most; None if there is no such limit.
+        color: red, green and blue in [0, 1]; of Okabe and Ito's, which colour-blind readers can
+            tell apart.
+    """
+
+    name: str
+    most: int | None
+    color: tuple[float, float, float]
+
+
+GROUPS = {
+    "r": Group("rare", 10, (0.84, 0.37, 0.0)),
+    "c": Group("common", 100, (0.0, 0.45, 0.7)),
+    "f": Group("frequent", None, (0.0, 0.62, 0.45)),
+}

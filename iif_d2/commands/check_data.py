@@ -14,13 +14,13 @@ from ..data import datasets_root
 from ..data.instances import image_path
 from ..errors import DataError, UnknownNameError
 from ..frequency import (
+    GROUPS,
     ClassFrequency,
     class_name_mismatch,
     count_class_frequency,
     packaged_frequency,
 )
 from ..plots.frequency_plot import plot_frequency
-from ..plots.plotting import GROUP_NAMES
 
 _SOURCES = {
     "lvis": "https://www.lvisdataset.org/dataset",
@@ -134,7 +134,7 @@ class _Report:
     def _describe(self, frequency: ClassFrequency) -> None:
         """The groups, and a bar for the classes of each decade of image counts."""
         groups = frequency.groups()
-        sizes = "/".join(f"{(groups == group).sum()}" for group in GROUP_NAMES)
+        sizes = "/".join(f"{(groups == group).sum()}" for group in GROUPS)
         self._say("groups", f"{sizes} rare/common/frequent classes")
         self.lines += ["", "  | training images | classes | |", "  |---|---|---|"]
         # LVIS's limits, 10 and 100, end a decade.

@@ -8,10 +8,9 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..files import csv_text, read_ahead, write_atomically
-from ..frequency import ClassFrequency, annotation_file, count_class_frequency
+from ..frequency import GROUPS, ClassFrequency, annotation_file, count_class_frequency
 from ..methods import NORMALIZERS, STATISTICS, VARIANTS, iif_weights
 from ..plots.frequency_plot import plot_frequency
-from ..plots.plotting import GROUP_NAMES
 
 _ENDS = 5  # classes shown of the head and of the tail
 
@@ -29,77 +28,90 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> str:
-    """The counts and weights as a table; says what was written where."""
-    path = annotation_file(args.source)
+    return describe_frequency(
+        args.source,
+        output=args.output,
+        csv=args.csv,
+        plot=args.plot,
+        whole=args.all,
+        statistic=args.statistic,
+        normalizer=args.normalizer,
+    )
+
+
+def describe_frequency(
+    source: str,
+    *,
+    output: str | None = None,
+    csv: str | None = None,
+    plot: str | None = None,
+    whole: bool = False,
+    statistic: str = "image",
+    normalizer: str = "sum",
+) -> str:
+    """Counts and weights as an aligned Markdown table; says what was written where.
+
+    Args:
+        source: a registered data set, an LVIS or COCO json, or a table of labels.
+        output: json for the counts, which `ClassFrequency.load` reads.
+        csv: file for counts and weights of every class.
+        plot: png, svg or pdf for a picture of them.
+        whole: show every class, not the ends only.
+        statistic: see `iif_weights`.
+        normalizer: see `iif_weights`.
+
+    Raises:
+        DataError: the source cannot be counted, or a file not be written.
+
+    Example:
+        >>> print(describe_frequency("mini_lvis_train", plot="tail.png"))
+    """
+    path = annotation_file(source)
     if path:
         read_ahead(path)
-    frequency = count_class_frequency(args.source)
-    weights, refused = _weights(frequency, args.statistic, args.normalizer)
-    groups = frequency.groups()
-    lines = [
-        f"{args.source}: {frequency.describe()}",
-        ", ".join(f"{(groups == group).sum()} {name}" for group, name in GROUP_NAMES.items()),
-        "",
-        *_table(frequency, weights, args.all),
-        *refused,
-    ]
-    if args.output:
-        frequency.save(args.output)
-        lines.append(f"counts written to {args.output}")
-    if args.csv:
-        write_atomically(args.csv, csv_text([_head(weights), *_rows(frequency, weights)]))
-        lines.append(f"every class written to {args.csv}")
-    if args.plot:
-        title = f"{args.source}: {frequency.describe()}"
-        plot_frequency(frequency, args.plot, title, weights)
-        lines.append(f"plot written to {args.plot}")
-    return "\n".join(lines)
-
-
-def _weights(
-    frequency: ClassFrequency, statistic: str, normalizer: str
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The weights of every variant, and a line for each that this data set cannot have."""
-    weights, refused = {}, []
+    frequency = count_class_frequency(source)
+    weights, refused = {}, []  # of a variant that this data set cannot have, the reason
     for variant in VARIANTS:
         try:
             weights[variant] = iif_weights(frequency, variant, statistic, normalizer)
         except ConfigError as error:
             refused.append(f"{variant}: {error}")
-    return weights, refused
-
-
-def _head(weights: dict[str, np.ndarray]) -> list[str]:
-    return ["class", "group", "images", "instances", *weights]
+    title, groups = f"{source}: {frequency.describe()}", frequency.groups()
+    sizes = (f"{(groups == letter).sum()} {group.name}" for letter, group in GROUPS.items())
+    rows = _rows(frequency, weights)
+    lines = [title, ", ".join(sizes), "", *_table(rows, whole), *refused]
+    if output:
+        frequency.save(output)
+        lines.append(f"counts written to {output}")
+    if csv:
+        write_atomically(csv, csv_text(rows))
+        lines.append(f"every class written to {csv}")
+    if plot:
+        plot_frequency(frequency, plot, title, weights)
+        lines.append(f"plot written to {plot}")
+    return "\n".join(lines)
 
 
 def _rows(frequency: ClassFrequency, weights: dict[str, np.ndarray]) -> list[list]:
-    """A row a class, the most frequent first."""
-    groups = frequency.groups()
-    instances = frequency.instance_count
-    order = np.argsort(-frequency.image_count, kind="stable")
-    return [
-        [
-            frequency.class_names[index],
-            groups[index],
-            frequency.image_count[index],
-            "" if instances is None else instances[index],
-            *(f"{values[index]:.5f}" for values in weights.values()),
-        ]
-        for index in order
-    ]
+    """The head, then a row a class, the most frequent first."""
+    groups, instances = frequency.groups(), frequency.instance_count
+    rows: list[list] = [["class", "group", "images", "instances", *weights]]
+    for index in np.argsort(-frequency.image_count, kind="stable"):
+        counts = frequency.image_count[index], "" if instances is None else instances[index]
+        values = (f"{values[index]:.5f}" for values in weights.values())
+        rows.append([frequency.class_names[index], groups[index], *counts, *values])
+    return rows
 
 
-def _table(frequency: ClassFrequency, weights: dict[str, np.ndarray], whole: bool) -> list[str]:
+def _table(rows: list[list], whole: bool) -> list[str]:
     """Markdown, aligned."""
-    rows = [[str(cell) for cell in row] for row in _rows(frequency, weights)]
+    head, *rows = [[str(cell) for cell in row] for row in rows]
     if not whole and len(rows) > 2 * _ENDS:
-        rows = [*rows[:_ENDS], ["..."] * len(rows[0]), *rows[-_ENDS:]]
-    rows.insert(0, _head(weights))
-    widths = [max(map(len, column)) for column in zip(*rows)]
+        rows = [*rows[:_ENDS], ["..."] * len(head), *rows[-_ENDS:]]
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
-        for row in rows
+        for row in (head, *rows)
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return lines

@@ -8,13 +8,13 @@ import os
 from ..errors import DataError
 from ..evaluation.results import load_results, results_table
 
-_FILES = (
-    ("model_final.pth", "the trained model"),
-    ("config.yaml", "the full config"),
-    ("log.txt", "the log"),
-    ("metrics.json", "losses and results by iteration (also as TensorBoard events)"),
-    ("inference/results.json", "the numbers of the table"),
-)
+_FILES = {
+    "model_final.pth": "the trained model",
+    "config.yaml": "the full config",
+    "log.txt": "the log",
+    "metrics.json": "losses and results by iteration (also as TensorBoard events)",
+    "inference/results.json": "the numbers of the table",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,16 +22,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> str:
-    """The table, then one line for each file that is there."""
-    if not os.path.isdir(args.output_dir):
-        raise DataError(f"{args.output_dir} is no folder; give the OUTPUT_DIR of a run")
-    table = results_table(load_results(os.path.join(args.output_dir, "inference", "results.json")))
-    found = [
-        (os.path.join(args.output_dir, name), what)
-        for name, what in _FILES
-        if os.path.exists(os.path.join(args.output_dir, name))
-    ]
-    for folder, _, names in sorted(os.walk(args.output_dir)):
+    return summarize(args.output_dir)
+
+
+def summarize(output_dir: str) -> str:
+    """A run's results as a Markdown table, then one line for each of its files that is there.
+
+    Raises:
+        DataError: the folder is no run's, or it was not evaluated.
+    """
+    if not os.path.isdir(output_dir):
+        raise DataError(f"{output_dir} is no folder; give the OUTPUT_DIR of a run")
+    table = results_table(load_results(os.path.join(output_dir, "inference", "results.json")))
+    known = [(os.path.join(output_dir, name), what) for name, what in _FILES.items()]
+    found = [(path, what) for path, what in known if os.path.exists(path)]
+    for folder, _, names in sorted(os.walk(output_dir)):
         tables = [name for name in sorted(names) if name.endswith(".csv")]
         found += [(os.path.join(folder, name), "AP of each class") for name in tables]
         pictures = [name for name in names if name.endswith(".png")]

@@ -20,9 +20,9 @@ from ..config import load_config
 from ..data import LongTailDatasetMapper, config_frequency, dataset_dicts
 from ..errors import ConfigError
 from ..evaluation import dataset_ground_truth
+from ..evaluation.metrics import class_groups, lvis_metrics
 from ..evaluation.sweep_pass import predictors, sweep_pass
 from ..evaluation.sweep_settings import Setting, add_setting_arguments, built, settings
-from ..evaluation.tables import class_groups, lvis_metrics
 from ..files import csv_text, write_atomically
 from ..frequency import ClassFrequency
 from ..plots.sweep_plot import draw_sweep

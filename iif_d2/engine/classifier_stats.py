@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data import config_frequency
 from ..errors import IIFError
-from ..evaluation.tables import GROUPS
+from ..frequency import GROUPS
 
 logger = logging.getLogger(__name__)
 

@@ -1,48 +1,78 @@
-"""One image's detections, taken from Detectron2's `Instances` to the form that is scored."""
+"""What a model found, or what was annotated: the one form that is scored, written and drawn."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import msgspec
 import numpy as np
 import torch
+from detectron2.data.detection_utils import annotations_to_instances
+from detectron2.structures import Instances
 
+from ..annotations.decoding import decode_json
+from ..annotations.schema import Id
 from ..errors import DataError
 
-# What `Instances` may hold: pasted masks (N, H, W), or N run-length masks as pycocotools has them.
+# Pasted masks (N, H, W), or N run-length masks as pycocotools has them.
 Masks = torch.Tensor | list
+
+
+class _Box(msgspec.Struct, gc=False):
+    """A record of a results json, without its mask."""
+
+    image_id: Id
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    score: float
+
+
+class _Object(_Box, gc=False):
+    segmentation: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Detections:
-    """N detections.
+    """N detections in one image, or in several.
 
     Attributes:
         boxes: float64 (N, 4): x, y, width, height in pixels.
-        scores: float64 (N,).
+        scores: float64 (N,); nan for annotated objects, which have none.
         classes: int64 (N,), 0 to C-1.
         masks: bool (N, H, W) wherever the model left them, or N RLE dicts; None without masks.
+        images: (N,), the image that each is in, by its id or its number; None if all are in one.
+
+    Example:
+        >>> found = Detections.from_json("output/inference/lvis_v1_val/lvis_instances_results.json")
+        >>> found.take(found.images == 397133).scores.max()
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
     masks: Masks | None = None
+    images: np.ndarray | None = None
 
     @classmethod
     def none(cls) -> Detections:
-        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64), [])
+        empty = np.zeros(0, dtype=np.int64)
+        return cls(np.zeros((0, 4)), np.zeros(0), empty, [], empty)
 
     @classmethod
-    def of(cls, instances, num_classes: int, source: str) -> Detections:
+    def from_instances(
+        cls, instances: Instances, num_classes: int | None = None, source: str = "the model"
+    ) -> Detections:
         """From `pred_boxes`, `scores`, `pred_classes`, and `pred_masks` or `pred_masks_rle`.
 
         Widths and heights are subtracted in the boxes' own precision, as Detectron2 does before it
         writes them, so that equal detections get equal IoUs to the last bit.
 
         Raises:
-            DataError: a value that is not finite or a class that does not exist; `source` says
-                where in the message.
+            DataError: a value that is not finite, or a class that is not one of `num_classes`;
+                `source` says where in the message.
         """
         corners = instances.pred_boxes.tensor.detach().cpu()
         if corners.dtype == torch.float32:  # in which numpy computes the same, sooner
@@ -62,15 +92,127 @@ class Detections:
             raise DataError(
                 f"{source}: a predicted box or score is not a finite number; the model has diverged"
             )
-        if len(classes) and not (0 <= classes.min() and classes.max() < num_classes):
-            raise DataError(
-                f"{source}: class {classes.max()} was predicted, but there are {num_classes} "
-                f"classes; MODEL.ROI_HEADS.NUM_CLASSES must be their number"
-            )
+        if num_classes is not None and len(classes):
+            if not (0 <= classes.min() and classes.max() < num_classes):
+                raise DataError(
+                    f"{source}: class {classes.max()} was predicted, but there are {num_classes} "
+                    f"classes; MODEL.ROI_HEADS.NUM_CLASSES must be their number"
+                )
         return cls(boxes, scores, classes, masks)
+
+    @classmethod
+    def from_annotations(cls, record: dict[str, Any]) -> Detections:
+        """The objects of a Detectron2 dataset dict, which nobody detected: they have no scores."""
+        size = (record["height"], record["width"])
+        objects = annotations_to_instances(record["annotations"], size, mask_format="bitmask")
+        found = Instances(size, pred_boxes=objects.gt_boxes, pred_classes=objects.gt_classes)
+        found.scores = torch.zeros(len(objects))
+        if objects.has("gt_masks"):
+            found.pred_masks = objects.gt_masks.tensor
+        return cls.from_instances(found).scored(np.full(len(objects), np.nan))
+
+    @classmethod
+    def from_json(
+        cls,
+        source: str | os.PathLike | list[dict[str, Any]],
+        category_ids: Sequence[int] | None = None,
+        masks: bool = True,
+    ) -> Detections:
+        """From a results json of COCO's or LVIS's servers: a file, or its list of records.
+
+        Args:
+            source: `lvis_instances_results.json`, or what is in it.
+            category_ids: of classes 0 to C-1; by default a category's id is its class.
+            masks: read `segmentation`, too; it is most of a file.
+
+        Raises:
+            DataError: the file cannot be read, is another one or has other categories.
+        """
+        schema = list[_Object if masks else _Box]
+        if isinstance(source, list):
+            name = "the list of results"
+            try:
+                found = msgspec.convert(source, schema)
+            except msgspec.ValidationError as error:
+                raise DataError(f"{name} cannot be used: {error}; correct it there") from None
+        else:
+            name = os.fspath(source)
+            found = decode_json(name, schema, "a results file of detections")
+        labels = [record.category_id for record in found]
+        if category_ids is not None:
+            class_of = {category_id: number for number, category_id in enumerate(category_ids)}
+            unknown = set(labels) - class_of.keys()
+            if unknown:
+                raise DataError(
+                    f"{name} has category_id {min(unknown)}, which is none of the data set's "
+                    f"{len(class_of)}; evaluate the model on this data set again"
+                )
+            labels = [class_of[category_id] for category_id in labels]
+        rles = [record.segmentation for record in found] if masks else []
+        images = np.empty(len(found), dtype=object)
+        images[:] = [record.image_id for record in found]
+        return cls(
+            np.array([record.bbox for record in found], dtype=np.float64).reshape(-1, 4),
+            np.array([record.score for record in found], dtype=np.float64),
+            np.array(labels, dtype=np.int64),
+            rles if any(rle is not None for rle in rles) else None,
+            images,
+        )
+
+    def to_coco(
+        self, image_id: Id | None = None, category_ids: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """N result dicts: `image_id`, `category_id`, `bbox`, `score` and, of a mask,
+        `segmentation`; what `from_json` reads.
+
+        Args:
+            image_id: of the image that all are in; by default each has its own of `images`.
+            category_ids: of classes 0 to C-1; by default a class is its own id.
+        """
+        if image_id is not None or self.images is None:
+            images = [image_id] * len(self)
+        else:
+            images = self.images.tolist()
+        labels = self.classes.tolist()
+        if category_ids is not None:
+            labels = [category_ids[label] for label in labels]
+        rows = zip(images, labels, self.boxes.tolist(), self.scores.tolist())
+        records = [
+            {"image_id": image, "category_id": label, "bbox": box, "score": score}
+            for image, label, box, score in rows
+        ]
+        for record, rle in zip(records, self.encoded().masks or ()):
+            if rle is not None:
+                counts = rle["counts"]
+                counts = counts.decode() if isinstance(counts, bytes) else counts
+                record["segmentation"] = {"size": list(rle["size"]), "counts": counts}
+        return records
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Detections]) -> Detections:
+        """Those of several, which have `images` and, if masks, encoded ones; in their order."""
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return cls.none()
+        masks = None
+        if any(part.masks is not None for part in parts):
+            masks = [mask for part in parts for mask in part.masks or [None] * len(part)]
+        return cls(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.classes for part in parts]),
+            masks,
+            np.concatenate([part.images for part in parts]),
+        )
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @property
+    def corners(self) -> np.ndarray:
+        """float32 (N, 4): x0, y0, x1, y1, as Detectron2 has boxes."""
+        ends = self.boxes[:, :2] + self.boxes[:, 2:]
+        return np.concatenate([self.boxes[:, :2], ends], axis=1).astype(np.float32)
 
     def take(self, index: np.ndarray) -> Detections:
         """Those at the given places, in that order, or where a bool (N,) is true."""
@@ -81,7 +223,8 @@ class Detections:
             masks = masks[torch.as_tensor(index, device=masks.device)]
         elif masks is not None:
             masks = [masks[i] for i in index]
-        return Detections(self.boxes[index], self.scores[index], self.classes[index], masks)
+        images = None if self.images is None else self.images[index]
+        return Detections(self.boxes[index], self.scores[index], self.classes[index], masks, images)
 
     def scored(self, scores: np.ndarray) -> Detections:
         """The same with other scores, (N,)."""

@@ -16,13 +16,13 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table, log_first_n
 
 from ..errors import ConfigError, DataError, UnknownNameError
-from ..files import write_atomically
 from ..frequency import ClassFrequency
-from . import tables
 from .ap_fixed import BestPerClass
 from .detections import Detections
 from .ground_truth import GroundTruth
 from .matching import Matcher
+from .metrics import FIXED_METRICS, check_classes, class_groups, lvis_metrics
+from .results import save_class_ap
 from .results_file import ResultsFile
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class LongTailEvaluator(DatasetEvaluator):
         self._name = dataset_name
         self._truth = dataset_ground_truth(dataset_name)
         if frequency is not None:
-            tables.check_classes(self._truth, frequency)
+            check_classes(self._truth, frequency)
         self._frequency = frequency
         self._output_dir = output_dir
         self._tasks = tuple(tasks) if tasks else None
@@ -121,7 +121,7 @@ class LongTailEvaluator(DatasetEvaluator):
                 )
             source = f"{self._truth.path}, image {input['image_id']!r}"
             classes = len(self._truth.categories)
-            self._process(index, Detections.of(output["instances"], classes, source))
+            self._process(index, Detections.from_instances(output["instances"], classes, source))
             self._seen.add(index)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
@@ -149,7 +149,7 @@ class LongTailEvaluator(DatasetEvaluator):
                 "%d of the %d images of %s were processed; the numbers are of those",
                 len(seen), len(self._truth), self._name,
             )  # fmt: skip
-        groups = tables.class_groups(self._truth, self._frequency)
+        groups = class_groups(self._truth, self._frequency)
         if groups is None:
             log_first_n(
                 logging.WARNING,
@@ -157,8 +157,7 @@ class LongTailEvaluator(DatasetEvaluator):
                 f"was given: there are no APr, APc and APf",
                 key="message",
             )
-        tasks = self._tasks or {task for part in parts for task in part["matchers"]}
-        tasks = sorted(tasks)
+        tasks = sorted(self._tasks or {task for part in parts for task in part["matchers"]})
         fixed = self._fixed_precision(parts, tasks, seen)
         results = OrderedDict()
         for task in tasks:
@@ -166,10 +165,11 @@ class LongTailEvaluator(DatasetEvaluator):
             matcher = Matcher(self._truth, task).merged(states)
             matcher.complete(seen)
             precision = matcher.precision()
-            results[task] = tables.lvis_metrics(precision, groups)
+            results[task] = lvis_metrics(precision, groups)
             if task in fixed:
-                results[task]["APfixed"] = tables.lvis_metrics(fixed[task], None)["AP"]
-                results[task].update(tables.group_metrics(fixed[task], groups, "APfixed-"))
+                metrics = lvis_metrics(fixed[task], groups)
+                named = FIXED_METRICS.items()
+                results[task] |= {name: metrics[of] for name, of in named if of in metrics}
             self._report(task, results[task], precision, groups, seen)
         return results
 
@@ -222,8 +222,7 @@ class LongTailEvaluator(DatasetEvaluator):
             return {}
         best, taken = BestPerClass(self._ap_fixed_dets), set()
         for part in parts:
-            images = part["held"].images
-            best.add_held(part["held"].take(~np.isin(images, list(taken))))
+            best.add_held(part["held"].take(~np.isin(part["held"].images, list(taken))))
             taken |= part["seen"]
         matchers = {task: Matcher(self._truth, task) for task in tasks}
         for index, detections in best.by_image():
@@ -238,11 +237,8 @@ class LongTailEvaluator(DatasetEvaluator):
         logger.info("Evaluation results for %s: \n%s", task, create_small_table(metrics))
         if self._output_dir:
             path = os.path.join(self._output_dir, f"per_class_ap_{task}.csv")
-            images = tables.training_images(self._truth, self._frequency)
             objects = self._truth.count(seen)
-            write_atomically(
-                path, tables.per_class_csv(self._truth, groups, images, precision, objects)
-            )
+            save_class_ap(path, self._truth, self._frequency, groups, precision, objects)
             logger.info("%s AP of each class written to %s", task, path)
 
 

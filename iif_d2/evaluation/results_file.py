@@ -30,6 +30,7 @@ class ResultsFile:
 
     def __init__(self, folder: str, truth: GroundTruth) -> None:
         self._truth, self._folder = truth, folder
+        self._category_ids = [category.id for category in truth.categories]
         try:
             os.makedirs(folder, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=folder)
@@ -44,18 +45,7 @@ class ResultsFile:
         """
         if not len(detections):
             return
-        image_id = self._truth.image_id(index)
-        records = []
-        for place, label in enumerate(detections.classes.tolist()):
-            record = {
-                "image_id": image_id,
-                "category_id": self._truth.categories[label].id,
-                "bbox": detections.boxes[place].tolist(),
-                "score": float(detections.scores[place]),
-            }
-            if detections.masks is not None:
-                record["segmentation"] = _as_text(detections.masks[place])
-            records.append(record)
+        records = detections.to_coco(self._truth.image_id(index), self._category_ids)
         # One line an image: its place, then the records without the list's brackets.
         try:
             self._file.write(b"%d %b\n" % (index, msgspec.json.encode(records)[1:-1]))
@@ -107,10 +97,3 @@ def _replacing(path: str) -> Iterator[BinaryIO]:
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
-
-
-def _as_text(rle: dict) -> dict:
-    counts = rle["counts"]
-    if isinstance(counts, bytes):
-        counts = counts.decode()
-    return {"size": list(rle["size"]), "counts": counts}

@@ -164,7 +164,8 @@ def _match(
         union = detector_postprocess(union, height, width)
     else:
         union = postprocess_to_rle(union, height, width, mask_threshold)
-    everything = Detections.of(union, len(truth.categories), f"image {input['image_id']!r}")
+    source = f"image {input['image_id']!r}"
+    everything = Detections.from_instances(union, len(truth.categories), source)
     looked_for = truth.looked_for(index, everything.classes)
     row = np.full(num_places, -1)  # boxes that became empty have none
     row[union.place.cpu().numpy()] = np.arange(len(union))

@@ -11,8 +11,8 @@ import numpy as np
 from ..checkpoint.reading import read_checkpoint
 from ..errors import CheckpointError
 from ..files import csv_text, write_atomically
-from ..frequency import ClassFrequency
-from .plotting import GROUP_NAMES, figure_of, save_figure
+from ..frequency import GROUPS, ClassFrequency
+from .plotting import figure_of, save_figure
 
 COLORS = ("#0072b2", "#009e73", "#cc79a7", "#d55e00")  # Okabe and Ito's
 
@@ -92,16 +92,16 @@ def write_false_positives(
     counts = {
         label: background_false_positives(json_file, path, groups) for label, path in detections
     }
-    table = [["method", *GROUP_NAMES.values()]]
+    table = [["method", *(group.name for group in GROUPS.values())]]
     figure, axes = figure_of(6.5, 3.5)
     width = 0.8 / len(counts)
     for place, (label, by_group) in enumerate(counts.items()):
-        values = [by_group[group] for group in GROUP_NAMES]
+        values = [by_group[group] for group in GROUPS]
         table.append([label, *values])
         at = np.arange(len(values)) + (place - (len(counts) - 1) / 2) * width
         bars = axes.bar(at, values, width * 0.95, color=COLORS[place % len(COLORS)], label=label)
         axes.bar_label(bars, fontsize=7)
-    axes.set_xticks(range(len(GROUP_NAMES)), GROUP_NAMES.values())
+    axes.set_xticks(range(len(GROUPS)), [group.name for group in GROUPS.values()])
     axes.set_ylabel("detections on background")
     axes.legend(fontsize=8)
     return _written(output, "false_positives", table, figure)

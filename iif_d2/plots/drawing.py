@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from detectron2.structures import Instances
 from detectron2.utils.visualizer import ColorMode, Visualizer
 from PIL import Image, ImageDraw, ImageFont
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; RGB in [0, 1].
-GROUP_COLORS = {"r": (0.84, 0.37, 0.0), "c": (0.0, 0.45, 0.7), "f": (0.0, 0.62, 0.45)}
-_UNKNOWN = (0.35, 0.35, 0.35)
+from ..evaluation import Detections
+from ..frequency import GROUPS
+
+_UNKNOWN = (0.35, 0.35, 0.35)  # of a class whose group is not known
 _SMALLEST = 480  # pixels: smaller pictures are enlarged so that labels can be read
 _TITLE = 40  # pixels of the line above a panel
 _GAP = 8
@@ -19,7 +19,7 @@ _GAP = 8
 
 def draw_detections(
     image: np.ndarray,
-    instances: Instances,
+    found: Detections,
     class_names: Sequence[str],
     groups: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -27,33 +27,33 @@ def draw_detections(
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        instances: on the CPU, in the image's size; annotated ones have no scores.
+        found: of the image.
         class_names: C names.
         groups: (C,) of "r", "c", "f"; a rare class's label says so. None draws all alike.
 
     Returns:
         uint8 (H', W', 3), RGB; enlarged where the picture is small.
     """
-    classes = instances.pred_classes.tolist()
-    group = ["?"] * len(classes) if groups is None else [groups[index] for index in classes]
-    labels = _labels(instances, class_names, groups)
+    colors = [_UNKNOWN] * len(found)
+    if groups is not None:
+        colors = [GROUPS[groups[label]].color for label in found.classes]
     scale = max(1.0, _SMALLEST / min(image.shape[:2]))
     visualizer = Visualizer(image, None, scale=scale, instance_mode=ColorMode.IMAGE)
     drawn = visualizer.overlay_instances(
-        boxes=instances.pred_boxes,
-        masks=instances.pred_masks if instances.has("pred_masks") else None,
-        labels=labels,
-        assigned_colors=[GROUP_COLORS.get(g, _UNKNOWN) for g in group],
+        boxes=found.corners,
+        masks=found.masks,
+        labels=_labels(found, class_names, groups),
+        assigned_colors=colors,
         alpha=0.35,
     )
     return drawn.get_image()
 
 
 def describe(
-    instances: Instances, class_names: Sequence[str], groups: np.ndarray | None = None
+    found: Detections, class_names: Sequence[str], groups: np.ndarray | None = None
 ) -> str:
     """The labels of `draw_detections` as one sentence, for those who cannot see the picture."""
-    return ", ".join(_labels(instances, class_names, groups)) or "nothing"
+    return ", ".join(_labels(found, class_names, groups)) or "nothing"
 
 
 def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str] = ()) -> np.ndarray:
@@ -81,15 +81,10 @@ def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(padded)
 
 
-def _labels(
-    instances: Instances, class_names: Sequence[str], groups: np.ndarray | None
-) -> list[str]:
-    classes = instances.pred_classes.tolist()
-    scores = [""] * len(classes)
-    if instances.has("scores"):
-        scores = [f" {100 * score:.0f}%" for score in instances.scores.tolist()]
+def _labels(found: Detections, class_names: Sequence[str], groups: np.ndarray | None) -> list[str]:
     return [
-        f"{class_names[index]}{score}"
-        + (" (rare)" if groups is not None and groups[index] == "r" else "")
-        for index, score in zip(classes, scores)
+        class_names[label]
+        + ("" if np.isnan(score) else f" {100 * score:.0f}%")
+        + (" (rare)" if groups is not None and groups[label] == "r" else "")
+        for label, score in zip(found.classes.tolist(), found.scores.tolist())
     ]

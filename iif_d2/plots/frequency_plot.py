@@ -8,9 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..errors import ConfigError
-from ..frequency import ClassFrequency
-from .drawing import GROUP_COLORS
-from .plotting import GROUP_NAMES, figure_of, save_figure
+from ..frequency import GROUPS, ClassFrequency
+from .plotting import figure_of, save_figure
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -41,10 +40,10 @@ def plot_frequency(
     figure, axes = figure_of(*size, sharex=True, squeeze=False)
     axes = axes[:, 0]
     groups = frequency.groups()[order]
-    for group, color in GROUP_COLORS.items():
-        here = groups == group
-        label = f"{GROUP_NAMES[group]} ({here.sum()})"
-        axes[0].bar(rank[here], frequency.image_count[order][here], 1.0, color=color, label=label)
+    for letter, group in GROUPS.items():
+        here = groups == letter
+        heights, label = frequency.image_count[order][here], f"{group.name} ({here.sum()})"
+        axes[0].bar(rank[here], heights, 1.0, color=group.color, label=label)
     if frequency.instance_count is not None:
         instances = frequency.instance_count[order]
         axes[0].plot(rank, instances, ".", color="black", markersize=3, label="instances")

@@ -6,8 +6,6 @@ import io
 
 from ..files import write_atomically
 
-GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
-
 
 def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs):
     """(figure, axes) of so many inches; kwargs as of `Figure.subplots`."""

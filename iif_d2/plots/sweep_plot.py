@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..evaluation.sweep_settings import Setting
-from .plotting import GROUP_NAMES, figure_of, save_figure
+from ..frequency import GROUPS
+from .plotting import figure_of, save_figure
 
-_PANELS = {"AP": "all classes"} | {f"AP{group}": name for group, name in GROUP_NAMES.items()}
+_PANELS = {"AP": "all classes"} | {f"AP{letter}": group.name for letter, group in GROUPS.items()}
 _MARKERS = "osD^v<>PX*"
 
 

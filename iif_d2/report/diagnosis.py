@@ -7,13 +7,14 @@ for in their image. On a COCO json that is all of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hotcoco import COCO, COCOeval, compare
 
+from ..evaluation import METRICS, Detections
 from ..evaluation.ground_truth import GroundTruth
-from ..evaluation.tables import GROUPS
+from ..frequency import GROUPS
 
 MOST_PAIRS = 200  # confused pairs of classes that are listed
 MOST_CHANGED = 20  # classes that get an interval of their own
@@ -25,7 +26,6 @@ TIDE = {
     "Bkg": "nothing there",
     "Miss": "not found at all",
 }
-METRICS = ("AP", "AP50", "AP75", "APr", "APc", "APf")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Diagnosis:
     Args:
         truth: the annotations, of C classes.
         indices: places of the images.
-        boxes: float64 (N, 7), see `Run.boxes`; those in other images are left out.
+        found: their `images` are the annotation file's ids; those in other images are left out.
         groups: (C,) of "r", "c", "f", or None.
         threshold: least score of a detection that takes part in the confusions.
 
@@ -59,55 +59,52 @@ class Diagnosis:
         tide_by_group: group -> {error type: detections of its classes that are such an error}; a
             missed object is no detection. {} without groups.
         calibration: hotcoco's; at IoU 0.5, of all scores.
-        boxes: the detections that count.
+        found: the detections that count, by image; their `images` are the places in `truth`.
     """
 
     def __init__(
         self,
         truth: GroundTruth,
         indices: Sequence[int],
-        boxes: np.ndarray,
+        found: Detections,
         groups: np.ndarray | None,
         threshold: float,
     ) -> None:
-        boxes = boxes[np.isin(boxes[:, 0], indices)]
-        order = np.argsort(boxes[:, 0], kind="stable")
-        boxes = boxes[order]
-        parts = np.split(boxes, np.flatnonzero(np.diff(boxes[:, 0])) + 1) if len(boxes) else []
-        kept = [p[truth.looked_for(int(p[0, 0]), p[:, 6].astype(np.int64))] for p in parts]
-        self.boxes = np.concatenate([np.zeros((0, 7)), *kept])
+        places = np.array([truth.index(image_id) for image_id in found.images], dtype=np.int64)
+        here = np.flatnonzero(np.isin(places, indices))
+        here = here[np.argsort(places[here], kind="stable")]
+        found = replace(found.take(here), images=places[here])
+        images, starts = np.unique(found.images, return_index=True)
+        counts = [np.zeros(0, dtype=bool)]
+        for image, classes in zip(images, np.split(found.classes, starts[1:])):
+            counts.append(truth.looked_for(int(image), classes))
+        self.found = found.take(np.concatenate(counts))
         truth_coco = COCO(_dataset(truth, indices, groups))
-        self.evaluation = _evaluated(truth_coco, self.boxes)
-        self.confusion = self.evaluation.confusion_matrix(0.5, min_score=threshold)[
-            "matrix"
-        ].astype(np.int64)
+        self.evaluation = _evaluated(truth_coco, self.found)
+        confusion = self.evaluation.confusion_matrix(0.5, min_score=threshold)
+        self.confusion = confusion["matrix"].astype(np.int64)
         tide = self.evaluation.tide_errors()
         self.tide = {
             name: (100 * gain, tide["counts"].get(name)) for name, gain in tide["delta_ap"].items()
         }
         self.tide_by_group = {}
         for group in GROUPS if groups is not None else ():
-            of_group = groups[self.boxes[:, 6].astype(np.int64)] == group
-            alone = _evaluated(truth_coco, self.boxes[of_group]).tide_errors()["counts"]
+            of_group = self.found.take(groups[self.found.classes] == group)
+            alone = _evaluated(truth_coco, of_group).tide_errors()["counts"]
             self.tide_by_group[group] = {name: n for name, n in alone.items() if name != "Miss"}
         self.calibration = self.evaluation.calibration(n_bins=10)
 
     def group_confusion(self, groups: np.ndarray) -> dict[str, dict[str, int]]:
         """Objects of each group: found, taken for another class of r, c, f, or missed."""
-        num_classes = len(groups)
-        table = {}
-        for group in GROUPS:
-            rows = self.confusion[:num_classes][groups == group]
-            found = int(np.diag(self.confusion)[:num_classes][groups == group].sum())
-            row = {"found": found}
-            for other in GROUPS:
-                taken = int(rows[:, :num_classes][:, groups == other].sum())
-                row[f"as another {other}"] = taken - (found if other == group else 0)
-            row["missed"] = int(rows[:, num_classes].sum())
-            nothing = self.confusion[num_classes, :num_classes][groups == group]
-            row["detected in the background"] = int(nothing.sum())
-            table[group] = row
-        return table
+        member = np.array([groups == group for group in GROUPS], dtype=np.int64)
+        between = member @ self.confusion[:-1, :-1] @ member.T
+        found = member @ np.diag(self.confusion)[:-1]
+        between[np.diag_indices(len(GROUPS))] -= found
+        missed, nothing = member @ self.confusion[:-1, -1], member @ self.confusion[-1, :-1]
+        rows = np.column_stack([found, between, missed, nothing]).tolist()
+        others = (f"as another {group}" for group in GROUPS)
+        keys = ("found", *others, "missed", "detected in the background")
+        return {group: dict(zip(keys, row)) for group, row in zip(GROUPS, rows)}
 
     def between_groups(self, groups: np.ndarray) -> np.ndarray:
         """int64 (3, 5): objects of r, c, f that are found, taken for another r, c, f, missed."""
@@ -133,7 +130,10 @@ def changes(
     """
     first, second = (diagnosis.evaluation for diagnosis in diagnoses)
     whole = compare(first, second, n_bootstrap=bootstrap, seed=seed)
-    metrics = [_change(name, whole, name) for name in METRICS if whole["metrics_a"][name] >= 0]
+    names = [
+        name for name, metric in METRICS.items() if not metric.size
+    ]  # boxes have no sizes here
+    metrics = [_change(name, whole, name) for name in names if whole["metrics_a"][name] >= 0]
     moved = sorted(whole["per_category"], key=lambda row: -abs(row["delta"]))[:MOST_CHANGED]
     classes = []
     for row in moved:
@@ -155,8 +155,9 @@ def _change(name: str, compared: dict, metric: str) -> Change:
     )
 
 
-def _evaluated(truth: COCO, boxes: np.ndarray) -> COCOeval:
-    rows = boxes + np.array([1, 0, 0, 0, 0, 0, 1])  # hotcoco's ids start at 1
+def _evaluated(truth: COCO, found: Detections) -> COCOeval:
+    # hotcoco's ids start at 1.
+    rows = np.column_stack([found.images + 1, found.boxes, found.scores, found.classes + 1])
     evaluation = COCOeval(truth, truth.load_res(rows), "bbox", lvis_style=True)
     evaluation.params.area_rng = [[0.0, 1e10]]
     evaluation.params.area_rng_lbl = ["all"]

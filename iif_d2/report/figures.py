@@ -6,8 +6,11 @@ Colours come from the page's own style, which knows whether it is dark.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
+
+from ..frequency import GROUPS
 
 _POINTS = 400  # of a training curve: more would be seen by nobody
 
@@ -32,17 +35,15 @@ def by_class(
     for series, array in values:
         shown = np.flatnonzero(np.isfinite(array))
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": _plain(series),
-                "x": np.maximum(images[shown], 0.5).tolist(),  # a logarithmic axis has no 0
-                "y": _short(array[shown]),
-                "text": [_plain(names[index]) for index in shown],
-                "customdata": [[int(index), int(images[index])] for index in shown],
-                "hovertemplate": f"<b>%{{text}}</b><br>%{{customdata[1]}} training images<br>"
-                f"{label} %{{y:.4g}}<extra>{_plain(series)}</extra>",
-            }
+            _trace(
+                {"type": "scatter", "mode": "markers"},
+                series,
+                np.maximum(images[shown], 0.5).tolist(),  # a logarithmic axis has no 0
+                _short(array[shown]),
+                "<b>%{text}</b><br>%{customdata[1]} training images<br>" + f"{label} %{{y:.4g}}",
+                text=[_plain(names[index]) for index in shown],
+                customdata=[[int(index), int(images[index])] for index in shown],
+            )
         )
     layout = {
         "xaxis": {"type": "log", "title": "training images"},
@@ -60,7 +61,7 @@ def _limits(images: np.ndarray, groups: np.ndarray | None) -> list[float]:
     if groups is None:
         return []
     limits = []
-    for lower, upper in ("rc", "cf"):
+    for lower, upper in pairwise(GROUPS):
         below, above = images[groups == lower], images[groups == upper]
         if len(below) and len(above):
             limits.append(float(np.sqrt(max(below.max(), 0.5) * above.min())))
@@ -93,8 +94,8 @@ def intervals(changes: Sequence, names: Sequence[str], label: str) -> dict:
 
 
 def heat(
-    shares: np.ndarray,
     counts: np.ndarray,
+    objects: np.ndarray,
     rows: Sequence[str],
     columns: Sequence[str],
     borders: Sequence[int] = (),
@@ -103,13 +104,15 @@ def heat(
     """What became of the objects of each row, the darker the more.
 
     Args:
-        shares: (R, K) in percent of the row's objects; nan where it has none.
         counts: (R, K) of objects.
+        objects: (R,), all of each row.
         rows: R names.
         columns: K names.
         borders: places before which one group ends and the next begins.
-        written: write the shares into the fields.
+        written: write each field's share of its row's objects into it.
     """
+    with np.errstate(invalid="ignore"):
+        shares = 100 * counts / objects[:, None]
     trace = {
         "type": "heatmap",
         "z": [[None if np.isnan(v) else round(float(v), 1) for v in row] for row in shares],
@@ -123,21 +126,15 @@ def heat(
     }
     if written:
         trace["texttemplate"] = "%{z:.0f} %"
-    ends = {"x": (-0.5, len(columns) - 0.5), "y": (-0.5, len(rows) - 0.5)}
-    shapes = [
-        {
-            "type": "line",
-            f"{a}0": at - 0.5,
-            f"{a}1": at - 0.5,
-            f"{b}0": ends[b][0],
-            f"{b}1": ends[b][1],
-        }
-        for at in borders
-        for a, b in ("xy", "yx")
-    ]
+    right, bottom = len(columns) - 0.5, len(rows) - 0.5
+    shapes = []
+    for at in borders:
+        line = {"type": "line", "x0": at - 0.5, "x1": at - 0.5, "y0": -0.5, "y1": bottom}
+        across = {"type": "line", "y0": at - 0.5, "y1": at - 0.5, "x0": -0.5, "x1": right}
+        shapes += [line, across]
     layout = {
         "xaxis": {"showgrid": False, "zeroline": False, "side": "top" if written else "bottom"},
-        "yaxis": {"showgrid": False, "zeroline": False, "range": [ends["y"][1], ends["y"][0]]},
+        "yaxis": {"showgrid": False, "zeroline": False, "range": [bottom, -0.5]},
         "shapes": shapes,
         "height": 180 if written else 640,
         "margin": {"l": 50, "r": 15, "t": 50 if written else 30, "b": 10 if written else 50},
@@ -153,13 +150,7 @@ def heat(
 def bars(labels: Sequence[str], values: Sequence[tuple[str, Sequence[float]]], label: str) -> dict:
     """Grouped bars."""
     traces = [
-        {
-            "type": "bar",
-            "name": _plain(series),
-            "x": list(labels),
-            "y": _short(numbers),
-            "hovertemplate": f"%{{x}}: %{{y:.2f}}<extra>{_plain(series)}</extra>",
-        }
+        _trace({"type": "bar"}, series, list(labels), _short(numbers), "%{x}: %{y:.2f}")
         for series, numbers in values
     ]
     return {"data": traces, "layout": {"yaxis": {"title": label}, "barmode": "group"}}
@@ -171,16 +162,14 @@ def reliability(calibrations: Sequence[tuple[str, dict]]) -> dict:
     for series, calibration in calibrations:
         bins = [b for b in calibration["bins"] if b["count"]]
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": _plain(series),
-                "x": _short([b["avg_confidence"] for b in bins]),
-                "y": _short([b["avg_accuracy"] for b in bins]),
-                "text": [f"{b['count']:,} detections" for b in bins],
-                "hovertemplate": "score %{x:.2f}, right %{y:.0%}<br>%{text}"
-                f"<extra>{_plain(series)}</extra>",
-            }
+            _trace(
+                {"type": "scatter", "mode": "lines+markers"},
+                series,
+                _short([b["avg_confidence"] for b in bins]),
+                _short([b["avg_accuracy"] for b in bins]),
+                "score %{x:.2f}, right %{y:.0%}<br>%{text}",
+                text=[f"{b['count']:,} detections" for b in bins],
+            )
         )
     diagonal = {"type": "line", "x0": 0, "y0": 0, "x1": 1, "y1": 1, "line": {"dash": "dot"}}
     layout = {
@@ -194,24 +183,22 @@ def reliability(calibrations: Sequence[tuple[str, dict]]) -> dict:
 def curves(runs: Sequence[tuple[str, dict[str, tuple[list, list]]]]) -> dict:
     """Every scalar of training; the page shows the one that is chosen."""
     keys = sorted({key for _, scalars in runs for key in scalars})
-    choices = {
-        key: [
-            {
-                "type": "scatter",
-                "mode": "lines" if len(scalars[key][0]) > 1 else "markers",
-                "name": _plain(series),
-                "x": _thin(scalars[key][0]),
-                "y": _thin(scalars[key][1]),
-                "hovertemplate": f"step %{{x:.0f}}: %{{y:.4g}}<extra>{_plain(series)}</extra>",
-            }
-            for series, scalars in runs
-            if key in scalars
-        ]
-        for key in keys
-    }
+    choices = {key: [] for key in keys}
+    for series, scalars in runs:
+        for key, (steps, values) in scalars.items():
+            kind = {"type": "scatter", "mode": "lines" if len(steps) > 1 else "markers"}
+            hover = "step %{x:.0f}: %{y:.4g}"
+            choices[key].append(_trace(kind, series, _thin(steps), _thin(values), hover))
     first: str | None = "total_loss" if "total_loss" in keys else next(iter(keys), None)
     layout = {"xaxis": {"title": "step"}, "yaxis": {"title": first or ""}}
     return {"data": choices.get(first, []), "layout": layout, "choices": choices, "chosen": first}
+
+
+def _trace(kind: dict, series: str, x: list, y: list, hover: str, **more) -> dict:
+    """One named series; `hover` is what the pointer shows."""
+    name = _plain(series)
+    template = f"{hover}<extra>{name}</extra>"
+    return {**kind, "name": name, "x": x, "y": y, **more, "hovertemplate": template}
 
 
 def _thin(values: list) -> list:

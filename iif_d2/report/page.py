@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import IIFError
+from ..evaluation import METRICS
 from ..evaluation.ground_truth import GroundTruth
-from ..evaluation.results import COLUMNS
-from ..frequency import ClassFrequency
-from ..plots.plotting import GROUP_NAMES
+from ..frequency import GROUPS, ClassFrequency
 from .diagnosis import TIDE, Change, Diagnosis
 from .plots import page_plots
 from .runs import Run
@@ -59,29 +58,16 @@ def render(
         dataset=dataset,
         num_images=num_images,
         threshold=threshold,
-        results=[
-            (run.name, name, task, [row.get(column, math.nan) for column in COLUMNS])
-            for run in runs
-            for name, tasks in run.results().items()
-            for task, row in tasks.items()
-        ],
-        columns=COLUMNS,
+        results=[(run.name, run.results()) for run in runs],
+        metrics=list(METRICS),
         frequency=frequency,
         classes=classes,
-        group_names=GROUP_NAMES,
+        group_names={letter: group.name for letter, group in GROUPS.items()},
         changed=changed,
         names=names,
-        confusions=None
-        if groups is None
-        else [(run.name, d.group_confusion(groups)) for run, d in zip(runs, diagnoses)],
+        diagnosed=[(run.name, diagnosis) for run, diagnosis in zip(runs, diagnoses)],
         pairs=_pairs(diagnoses),
-        tide=[(key, what, [d.tide[key] for d in diagnoses]) for key, what in TIDE.items()],
-        tide_groups=[
-            (run.name, group, [row.get(key, 0) for key in TIDE if key != "Miss"])
-            for run, d in zip(runs, diagnoses)
-            for group, row in d.tide_by_group.items()
-        ],
-        calibration=[(run.name, d.calibration) for run, d in zip(runs, diagnoses)],
+        tide=TIDE,
         pictures=pictures,
         plots=plots,
         plots_json=_script_json(plots),

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..commands.demo import annotated, detect, read_picture
 from ..errors import DataError
+from ..evaluation import Detections
+from ..evaluation.detect import detect, read_picture
 from ..evaluation.ground_truth import GroundTruth
 from ..plots.drawing import describe, draw_detections
 from .diagnosis import Diagnosis
@@ -63,10 +64,9 @@ def choose(
 
 def _score(diagnosis: Diagnosis, index: int, classes: set) -> float:
     """The best score of each of these classes in the image, added up."""
-    boxes = diagnosis.boxes
-    start, end = np.searchsorted(boxes[:, 0], [index, index + 1])
-    here = boxes[start:end]
-    return sum(here[here[:, 6] == c, 5].max(initial=0.0) for c in classes)
+    found = diagnosis.found
+    here = found.take(np.arange(*np.searchsorted(found.images, [index, index + 1])))
+    return sum(here.scores[here.classes == c].max(initial=0.0) for c in classes)
 
 
 def draw(
@@ -81,17 +81,17 @@ def draw(
     rows = []
     for record in records:
         image = read_picture(record["file_name"])
-        found = [("Annotated", annotated(record))]
+        shown = [("Annotated", Detections.from_annotations(record))]
         for run in runs:
-            instances = detect(run.cfg, run.model, image)
-            found.append((run.name, instances[instances.scores >= threshold]))
+            found = detect(run.cfg, run.model, image)
+            shown.append((run.name, found.take(found.scores >= threshold)))
         panels = [
             Picture(
                 title,
-                f"{title}: {describe(instances, names, groups)}",
-                _data_url(draw_detections(image, instances, names, groups)),
+                f"{title}: {describe(found, names, groups)}",
+                _data_url(draw_detections(image, found, names, groups)),
             )
-            for title, instances in found
+            for title, found in shown
         ]
         rows.append((str(record["image_id"]), panels))
     return rows

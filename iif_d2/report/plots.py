@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.tables import GROUPS
-from ..plots.plotting import GROUP_NAMES
+from ..frequency import GROUPS
 from . import figures
 from .diagnosis import TIDE, Change, Diagnosis
 from .runs import Run
 
 _MOST_CLASSES = 60  # of the heat map: more would be seen by nobody
-_FATES = ("found", "as rare", "as common", "as frequent", "missed")  # as another class of it
+_NAMES = [group.name for group in GROUPS.values()]
+_FATES = ("found", *(f"as {name}" for name in _NAMES), "missed")  # as another class of the group
 
 
 def page_plots(
@@ -83,22 +83,17 @@ def _confusion(
         borders = (np.flatnonzero(groups[shown][1:] != groups[shown][:-1]) + 1).tolist()
     for number, diagnosis in enumerate(diagnoses):
         if groups is not None:
-            rows = [GROUP_NAMES[group] for group in GROUPS]
             counts = diagnosis.between_groups(groups)
-            shares = _shares(counts, counts.sum(axis=1))
-            plots[f"heat-groups-{number}"] = figures.heat(shares, counts, rows, _FATES, [], True)
+            objects = counts.sum(axis=1)
+            plots[f"heat-groups-{number}"] = figures.heat(
+                counts, objects, _NAMES, _FATES, written=True
+            )
         objects = diagnosis.confusion[shown].sum(axis=1)
         counts = diagnosis.confusion[np.ix_(shown, [*shown, len(names)])]
         called = [names[index] for index in shown]
-        plots[f"heat-{number}"] = figures.heat(
-            _shares(counts, objects), counts, called, [*called, "missed"], borders
-        )
+        fates = [*called, "missed"]
+        plots[f"heat-{number}"] = figures.heat(counts, objects, called, fates, borders)
     return plots
-
-
-def _shares(counts: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return 100 * counts / objects[:, None]
 
 
 def _most_confused(diagnoses: Sequence[Diagnosis], images: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -14,29 +13,17 @@ import numpy as np
 import torch
 from detectron2.data import build_detection_test_loader
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
-from msgspec import Struct
 from tqdm import tqdm
 
-from ..annotations.decoding import decode_json
-from ..annotations.schema import Id
 from ..checkpoint import load_trained_model
 from ..config import load_config
 from ..data import LongTailDatasetMapper, config_frequency, known_frequency
 from ..errors import ConfigError, DataError
-from ..evaluation import LongTailEvaluator, rle_masks
+from ..evaluation import Detections, LongTailEvaluator, rle_masks
 from ..evaluation.ground_truth import GroundTruth
 from ..evaluation.lvis_evaluation import RESULTS_FILE
-from ..evaluation.results import Results, load_results, save_results
+from ..evaluation.results import Results, load_class_ap, load_results, save_results
 from ..frequency import ClassFrequency
-
-
-class _Box(Struct, gc=False):
-    """A detection of a results json, without its mask."""
-
-    image_id: Id
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    score: float
 
 
 class Run:
@@ -117,22 +104,10 @@ class Run:
             self._detect(dataset, records, truth, ours)
         self._results = os.path.join(fresh[0] if fresh else ours, RESULTS_FILE)
 
-    def boxes(self, truth: GroundTruth) -> np.ndarray:
-        """float64 (N, 7), a row a detection: image's place, x, y, w, h, score, class from 0."""
-        found = decode_json(self._results, list[_Box], "a results file of detections")
-        class_of = {category.id: index for index, category in enumerate(truth.categories)}
-        rows = np.zeros((len(found), 7))
-        for row, box in zip(rows, found):
-            if box.category_id not in class_of:
-                raise DataError(
-                    f"{self._results} has category_id {box.category_id}, which {truth.path} does "
-                    f"not; evaluate the run again"
-                )
-            row[0] = truth.index(box.image_id)
-            row[1:5] = box.bbox
-            row[5] = box.score
-            row[6] = class_of[box.category_id]
-        return rows
+    def detections(self, truth: GroundTruth) -> Detections:
+        """All of them, without masks; `images` are the annotation file's ids."""
+        category_ids = [category.id for category in truth.categories]
+        return Detections.from_json(self._results, category_ids, masks=False)
 
     def results(self) -> Results:
         """The run's own numbers, else those that the report computed."""
@@ -149,14 +124,7 @@ class Run:
         for place in self._places:
             path = os.path.join(place, f"per_class_ap_{task}.csv")
             if os.path.isfile(path):
-                try:
-                    with open(path, newline="", encoding="utf-8") as file:
-                        values = [float(row["AP"]) for row in csv.DictReader(file)]
-                except (ValueError, KeyError, TypeError, csv.Error):
-                    raise DataError(f"{path} has no AP of each class; evaluate again") from None
-                if len(values) != num_classes:
-                    raise DataError(f"{path} has {len(values)} classes, not {num_classes}")
-                return np.array(values)
+                return load_class_ap(path, num_classes)
         return None
 
     def curves(self) -> dict[str, tuple[list, list]]:

@@ -10,9 +10,10 @@ from PIL import Image
 
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.commands import COMMANDS, main
+from iif_d2.evaluation import Detections
 from iif_d2.evaluation.results import load_results, results_table, save_results
-from iif_d2.frequency import ClassFrequency, count_class_frequency
-from iif_d2.plots.drawing import GROUP_COLORS, draw_detections
+from iif_d2.frequency import GROUPS, ClassFrequency, count_class_frequency
+from iif_d2.plots.drawing import draw_detections
 
 from ..conftest import TINY
 
@@ -66,10 +67,11 @@ def test_rare_classes_are_drawn_in_their_colour():
     instances.pred_masks = torch.zeros(1, 480, 480, dtype=torch.bool)
     instances.pred_masks[0, 100:300, 100:300] = True
     black = np.zeros((480, 480, 3), np.uint8)
-    for group, color in GROUP_COLORS.items():
-        drawn = draw_detections(black, instances, ["owl"], np.array([group]))
+    found = Detections.from_instances(instances)
+    for letter, group in GROUPS.items():
+        drawn = draw_detections(black, found, ["owl"], np.array([letter]))
         inside = drawn[220:280, 220:280].reshape(-1, 3).mean(0) / 255
-        np.testing.assert_allclose(inside, 0.35 * np.array(color), atol=0.1)
+        np.testing.assert_allclose(inside, 0.35 * np.array(group.color), atol=0.1)
 
 
 def test_results_are_kept_with_what_is_missing(tmp_path):

@@ -1,8 +1,7 @@
-"""python -m iif_d2 demo: a data set, two models side by side, a video, a json and a figure."""
+"""python -m iif_d2 demo: a data set, two models side by side, a json and a figure."""
 
 import json
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.commands import main
+from iif_d2.commands.demo import draw_folder
 
 from ..conftest import CLASS_NAMES, SIZE, TINY, finding_model
 
@@ -68,29 +68,31 @@ def test_a_threshold_leaves_detections_out(demo, dataset_name, tmp_path):
     assert counts[0] > 3 and counts[1] == 0
 
 
-def test_a_video_is_drawn_frame_by_frame(demo, tmp_path, capsys):
-    path = tmp_path / "in.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 64))
-    if not writer.isOpened():
-        pytest.skip("this OpenCV writes no mp4")
-    for level in (0, 90, 180, 250):
-        writer.write(np.full((64, 64, 3), level, np.uint8))
-    writer.release()
-    found = tmp_path / "found.json"
-    arguments = ["--video", str(path), "--most", "3", "--json", str(found), *beside(tmp_path)]
-    assert demo(*arguments, "--titles", "one", "two", "--confidence-threshold", "0") == 0
-    assert "3 frames written to" in capsys.readouterr().out
-    capture = cv2.VideoCapture(str(tmp_path / "drawn" / "demo.mp4"))
-    sizes = []
-    while (frame := capture.read())[0]:
-        sizes.append(frame[1].shape)
-    assert sizes == [(TITLE + PANEL, 2 * PANEL + GAP, 3)] * 3
-    names = {record["file_name"] for record in json.loads(found.read_text())}
-    assert names <= {"frame 0", "frame 1", "frame 2"} and len(names) > 1
+def test_options_come_in_any_order(demo, dataset, tmp_path, capsys):
+    """`--input` may be the last one: it ends where the KEY VALUE overrides begin."""
+    pictures = [str(dataset[1] / "train2017" / f"00000000000{i}.png") for i in (1, 2)]
+    weights = ["OUTPUT_DIR", str(tmp_path / "o"), "MODEL.WEIGHTS", str(tmp_path / "softmax.pth")]
+    output = ["--output", str(tmp_path / "drawn")]
+    drawn = []
+    for end in ([*output, "--input", *pictures], ["--input", *pictures, *output]):
+        assert demo(end=[*end, *TINY, *weights]) == 0
+        assert "2 pictures written to" in capsys.readouterr().out
+        drawn.append([path.read_bytes() for path in sorted((tmp_path / "drawn").iterdir())])
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 2
+
+
+def test_a_notebook_calls_it_with_arguments(demo, dataset, tmp_path):
+    options = [*TINY, "OUTPUT_DIR", str(tmp_path / "o"), "MODEL.WEIGHTS", str(tmp_path / "iif.pth")]
+    pattern, found = str(dataset[1] / "train2017" / "*.png"), tmp_path / "found.json"
+    said = draw_folder(
+        CONFIG.format("iif"), options, inputs=[pattern], output=str(tmp_path / "drawn"), most=3,
+        json=str(found),
+    )  # fmt: skip
+    assert said.startswith(f"3 pictures written to {tmp_path / 'drawn'}")
+    assert {record["model"] for record in json.loads(found.read_text())} == {"IIF"}
 
 
 def test_bad_input_is_a_sentence(demo, dataset_name, tmp_path, capsys):
-    (tmp_path / "text.mp4").write_text("no film")
     for arguments, message in (
         ([], "no pictures: give --input FILES or --dataset NAME"),
         (["--input", str(tmp_path / "*.none")], "no pictures"),
@@ -98,10 +100,6 @@ def test_bad_input_is_a_sentence(demo, dataset_name, tmp_path, capsys):
         (["--dataset", "gone"], "--dataset 'gone' is not a registered data set"),
         (["--dataset", dataset_name, "--image-ids", "1", "77"], "has no image 77"),
         (["--dataset", dataset_name, "--titles", "a", "b"], "--titles has 2 names for 1 models"),
-        (["--video", str(tmp_path / "gone.mp4")], "gone.mp4 does not exist"),
-        (["--video", str(tmp_path / "text.mp4")], "OpenCV cannot read it"),
     ):
         assert demo(*arguments) == 2
         assert message in capsys.readouterr().err
-    assert demo("--input", "x.png", end=["--output", "x", "--input", "y.png", *TINY]) == 2
-    assert "--input takes every word up to the next option" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from PIL import Image
 
 from iif_d2 import count_class_frequency, iif_weights
 from iif_d2.commands import main
+from iif_d2.commands.frequency import describe_frequency
 from iif_d2.methods import VARIANTS
 
 
@@ -31,6 +32,15 @@ def test_csv_has_every_class_and_variant(dataset, tmp_path, capsys):
         np.testing.assert_allclose(found, iif_weights(frequency, name)[order], atol=5e-6)
     for row in rows:
         assert f"| {row['class']} " in said
+
+
+def test_a_notebook_calls_it_with_arguments(dataset, tmp_path, capsys):
+    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    said = describe_frequency(str(dataset[0]), csv=str(ours), statistic="instance")
+    line = ["frequency", "--statistic", "instance", "--csv", str(theirs), str(dataset[0])]
+    assert main(line) == 0
+    assert ours.read_text() == theirs.read_text()
+    assert said.replace("ours.csv", "theirs.csv") + "\n" == capsys.readouterr().out
 
 
 def test_statistic_and_normalizer_change_the_weights(dataset, tmp_path):

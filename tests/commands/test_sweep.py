@@ -18,9 +18,9 @@ from iif_d2.commands.sweep import class_slice
 from iif_d2.data import LongTailDatasetMapper
 from iif_d2.errors import ConfigError
 from iif_d2.evaluation import LongTailEvaluator, dataset_ground_truth, rle_masks
+from iif_d2.evaluation.metrics import lvis_metrics
 from iif_d2.evaluation.sweep_pass import sweep_pass
 from iif_d2.evaluation.sweep_settings import Setting, built
-from iif_d2.evaluation.tables import lvis_metrics
 from iif_d2.methods import build_method
 
 from ..conftest import TINY, finding_model

@@ -51,7 +51,7 @@ def ours(path: str):
 
 
 def theirs(path: str):
-    from iif_d2.evaluation.reference import lvis_api_metrics
+    from tests.evaluation.lvis_api import lvis_api_metrics
 
     logging.disable()
     results = result_dicts(path, "bbox")

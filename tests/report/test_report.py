@@ -12,11 +12,13 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from iif_d2.commands import main
+from iif_d2.evaluation import Detections
 from iif_d2.evaluation.ground_truth import GroundTruth
 from iif_d2.evaluation.results import load_results
+from iif_d2.report import make_report
 from iif_d2.report.diagnosis import Diagnosis, changes
 
-from .conftest import EVIL, write_truth
+from .conftest import EVIL, found, write_truth
 
 
 class Reader(HTMLParser):
@@ -100,21 +102,16 @@ def test_detections_are_kept_until_the_checkpoint_changes(page, runs, monkeypatc
 
 
 def test_the_diagnosis_scores_as_the_evaluation_does(page, runs):
-    with open(os.path.join(runs[1], "report", "tiny_report", "lvis_instances_results.json")) as f:
-        detections = json.load(f)
     from detectron2.data import MetadataCatalog
 
+    folder = os.path.join(runs[1], "report", "tiny_report")
     truth = GroundTruth(MetadataCatalog.get("tiny_report").json_file)
-    number = {category.id: index for index, category in enumerate(truth.categories)}
-    boxes = np.array(
-        [
-            [truth.index(d["image_id"]), *d["bbox"], d["score"], number[d["category_id"]]]
-            for d in detections
-        ]
+    detections = Detections.from_json(
+        os.path.join(folder, "lvis_instances_results.json"), [c.id for c in truth.categories]
     )
     groups = np.array(["r"] * 4)
-    diagnosis = Diagnosis(truth, range(len(truth)), boxes, groups, 0.0)
-    ours = load_results(os.path.join(runs[1], "report", "tiny_report", "results.json"))
+    diagnosis = Diagnosis(truth, range(len(truth)), detections, groups, 0.0)
+    ours = load_results(os.path.join(folder, "results.json"))
     metrics, _ = changes([diagnosis, diagnosis], 0, 0)
     for change in metrics:
         if change.name in ("AP", "AP50", "AP75"):
@@ -133,7 +130,7 @@ def test_what_became_of_each_object(tmp_path):
     ]
     second = [*first, [1, *here, 0.95, 1]]
     groups = np.array(["f", "r", "c"])
-    one, two = (Diagnosis(truth, range(3), np.array(b), groups, 0.5) for b in (first, second))
+    one, two = (Diagnosis(truth, range(3), found(b), groups, 0.5) for b in (first, second))
     assert one.confusion.tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
     assert one.confused_pairs() == [(1, 0, 1)]
     table = one.group_confusion(groups)
@@ -153,7 +150,7 @@ def test_what_became_of_each_object(tmp_path):
 
 def test_federated_boxes_count_only_where_their_class_was_looked_for(tmp_path):
     truth = write_truth(tmp_path / "lvis.json", 3, 3)
-    boxes = np.array([[0, 60, 60, 30, 30, 0.9, 1], [0, 60, 60, 30, 30, 0.9, 0]])
+    boxes = found([[0, 60, 60, 30, 30, 0.9, 1], [0, 60, 60, 30, 30, 0.9, 0]])
     confusion = Diagnosis(truth, range(3), boxes, None, 0.5).confusion
     assert confusion[3].tolist() == [1, 0, 0, 0]  # class 1 may be there, unannotated
 
@@ -165,7 +162,7 @@ def test_lvis_fits_into_ten_megabytes(large_page):
 def test_a_picture_that_is_gone_and_a_full_drive_are_sentences(
     page, runs, tmp_path, monkeypatch, capsys
 ):
-    from iif_d2.commands import report as command
+    from iif_d2.report import report as module
 
     path = tmp_path / "r.html"
     path.write_text("yesterday's")
@@ -181,7 +178,7 @@ def test_a_picture_that_is_gone_and_a_full_drive_are_sentences(
     def full(*_):
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr(command, "draw", full)
+    monkeypatch.setattr(module, "draw", full)
     assert main(line) == 2
     assert "error: somewhere cannot be written or read: No space left" in capsys.readouterr().err
     assert path.read_text() == "yesterday's"
@@ -223,6 +220,16 @@ def test_a_run_from_the_internet_is_refused_in_words(
     (folder / "metrics.json").write_text("\n".join(odd), encoding="latin-1")
     assert main(line) == 0
     assert len(Reader((tmp_path / "r.html").read_text()).of("script")) == 3
+
+
+def test_options_in_any_order_and_a_call_with_arguments_give_one_page(page, runs, tmp_path):
+    """`page` first: both runs' detections are there."""
+    ours, theirs = tmp_path / "ours.html", tmp_path / "theirs.html"
+    line = ["--opts", "MODEL.DEVICE", "cpu", "--pictures", "0", "--output", str(theirs)]
+    assert main(["report", runs[0], *line]) == 0
+    said = make_report([runs[0]], output=str(ours), pictures=0)
+    assert said.startswith(f"{ours} (") and "on 8 images of tiny_report" in said
+    assert ours.read_text() == theirs.read_text()
 
 
 def test_bad_input_is_a_sentence(runs, tmp_path, capsys):

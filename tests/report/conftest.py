@@ -12,6 +12,7 @@ from iif_d2 import register_long_tail_instances
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.commands import main
 from iif_d2.config import load_config
+from iif_d2.evaluation import Detections
 from iif_d2.evaluation.ground_truth import GroundTruth
 from iif_d2.frequency import ClassFrequency
 from iif_d2.report.diagnosis import Diagnosis, changes
@@ -76,6 +77,13 @@ def write_truth(path, num_classes: int, num_images: int, lvis: bool = True) -> G
     return GroundTruth(path)
 
 
+def found(rows) -> Detections:
+    """From a row a detection: image's place, x, y, w, h, score, class."""
+    rows = np.array(rows, dtype=float)
+    labels, images = rows[:, 6].astype(int), rows[:, 0].astype(int) + 1
+    return Detections(rows[:, 1:5], rows[:, 5], labels, images=images)
+
+
 @pytest.fixture(scope="session")
 def large_page(tmp_path_factory):
     """A page of LVIS's size: 1,203 classes, two runs, curves, six rows of pictures."""
@@ -108,7 +116,7 @@ def large_page(tmp_path_factory):
             [np.arange(num_images), np.full((num_images, 2), 10), np.full((num_images, 2), 40),
              rng.random(num_images), labels]
         )  # fmt: skip
-        diagnoses.append(Diagnosis(truth, range(num_images), boxes, groups, 0.3))
+        diagnoses.append(Diagnosis(truth, range(num_images), found(boxes), groups, 0.3))
     jpeg = "data:image/jpeg;base64," + base64.b64encode(rng.bytes(60_000)).decode()
     text = render(
         runs, diagnoses, truth, frequency, groups, changed=changes(diagnoses, 0, 0),

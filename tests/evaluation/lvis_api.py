@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")  # as it names them
 
 
 def lvis_api_metrics(

@@ -1,0 +1,43 @@
+"""A trained model on one picture."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import read_image
+from torch import nn
+
+from ..errors import DataError
+from .detections import Detections
+from .rle_inference import rle_masks
+
+
+@torch.no_grad()
+def detect(cfg: CfgNode, model: nn.Module, image: np.ndarray) -> Detections:
+    """What the model finds on a uint8 RGB (H, W, 3) picture, resized as `cfg` tests."""
+    height, width = image.shape[:2]
+    resize = T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    network = image if cfg.INPUT.FORMAT == "RGB" else image[:, :, ::-1]
+    network = resize.get_transform(network).apply_image(network)
+    tensor = torch.as_tensor(network.astype("float32").transpose(2, 0, 1))
+    with rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST):
+        found = model([{"image": tensor, "height": height, "width": width}])[0]["instances"]
+    return Detections.from_instances(found).encoded()
+
+
+def read_picture(path: str) -> np.ndarray:
+    """A picture as uint8 RGB (H, W, 3).
+
+    Raises:
+        DataError: it is missing, no file or damaged.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"picture {path} is no file; correct the name")  # a pipe waits forever
+    try:
+        return read_image(path, "RGB")
+    except Exception as error:  # as many kinds as there are ways to break a file
+        raise DataError(f"picture {path} cannot be read: {error}; copy it again") from None

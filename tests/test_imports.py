@@ -6,6 +6,8 @@ from pathlib import Path
 
 import iif_d2
 
+from .conftest import make_dataset
+
 PACKAGE = Path(iif_d2.__file__).parent
 BLOCKED = """
 import sys
@@ -34,8 +36,23 @@ def test_frequencies_and_methods_work_without_detectron2():
     assert float(output) > 0
 
 
+def test_files_tables_and_dicts_are_counted_without_detectron2(tmp_path):
+    path, _ = make_dataset(tmp_path)
+    (tmp_path / "labels.csv").write_text("image_id,category\n1,cat\n1,cat\n2,cat\n")
+    output = run(
+        "import iif_d2\n"
+        f"print(iif_d2.count_class_frequency({str(path)!r}).num_images)\n"
+        f"print(iif_d2.count_class_frequency({str(tmp_path / 'labels.csv')!r}).image_count)\n"
+        "print(iif_d2.count_class_frequency([{'annotations': [{'category_id': 0}]}]).image_count)\n"
+    )
+    assert output.split() == ["8", "[2]", "[1]"]
+
+
 def test_frequency_imports_nothing_but_numpy_and_the_standard_library():
-    run("import iif_d2.frequency; assert not {'torch', 'msgspec', 'duckdb'} & set(sys.modules)")
+    run(
+        "import iif_d2.frequency\n"
+        "assert not {'torch', 'msgspec', 'duckdb', 'iif_d2.data'} & set(sys.modules)"
+    )
 
 
 def test_every_public_name_is_there():

@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, DataError
-from ..frequency import ClassFrequency
-
-
-@dataclass(frozen=True)
-class DeferredFrequency:
-    """Frequencies that are counted when first needed, so that building a model reads no file.
-
-    Attributes:
-        num_classes: C, known beforehand.
-        resolve: gives the `ClassFrequency`.
-        name: what a message calls them, such as the data set's name.
-    """
-
-    num_classes: int
-    resolve: Callable[[], ClassFrequency]
-    name: str
-
-    def __len__(self) -> int:
-        return self.num_classes
+from ..frequency import ClassFrequency, DeferredFrequency
 
 
 class LongTailMethod(nn.Module):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from torch import Tensor
 
-from .base import LongTailMethod
+from .base import Reads
 from .drop_loss import DropLoss
 from .registry import METHOD_REGISTRY
 
@@ -24,11 +23,8 @@ class GOL(DropLoss):
     (kostas1515/GOL, mmdet/models/losses/droploss.py with use_classif gumbel, and its configs).
     """
 
-    reads = "Gumbel"
+    reads = Reads("Gumbel")
     not_affine = "its scores are the Gumbel's exp(-exp(-z)), which no sigmoid gives"
-
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        return LongTailMethod._affine(self)
 
     def _scores(self, logits: Tensor) -> Tensor:
         return (-(-logits).exp()).exp()

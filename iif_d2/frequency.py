@@ -21,20 +21,15 @@ _LARGEST_COUNT = 1 << 40  # a sum over millions of classes stays within 64 bits
 class FrequencySource(Protocol):
     """Class frequencies, at hand (`ClassFrequency`) or counted when needed (`DeferredFrequency`).
 
-    Attributes:
-        name: what a message calls them.
+    `len` is C, known before anything is counted; `resolve` gives the counts; messages say `name`.
     """
 
     @property
     def name(self) -> str: ...
 
-    def __len__(self) -> int:
-        """C, known before anything is counted."""
-        ...
+    def __len__(self) -> int: ...
 
-    def resolve(self) -> ClassFrequency:
-        """The counts."""
-        ...
+    def resolve(self) -> ClassFrequency: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +113,9 @@ class ClassFrequency:
 
     def same_counts(self, other: ClassFrequency) -> bool:
         """Whether the numbers agree, whatever the classes are called."""
-        return (
-            self.num_images == other.num_images
-            and np.array_equal(self.image_count, other.image_count)
-            and (self.instance_count is None) == (other.instance_count is None)
-            and (
-                self.instance_count is None
-                or np.array_equal(self.instance_count, other.instance_count)
-            )
+        return self.num_images == other.num_images and all(
+            np.array_equal(getattr(self, count), getattr(other, count))
+            for count in ("image_count", "instance_count")
         )
 
     def count(self, statistic: str) -> np.ndarray:

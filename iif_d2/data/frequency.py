@@ -15,12 +15,7 @@ import numpy as np
 
 from ..annotations.tables import count_table, is_table
 from ..errors import ConfigError, DataError, IIFError
-from ..frequency import (
-    ClassFrequency,
-    DeferredFrequency,
-    FrequencySource,
-    class_name_mismatch,
-)
+from ..frequency import ClassFrequency, DeferredFrequency, FrequencySource, class_name_mismatch
 
 try:
     from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -236,11 +231,8 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
         if packaged is not None and not packaged.same_counts(frequency):
             logger.warning(
                 "%s has %s; the published %s has %s. The file's counts are used.",
-                json_file,
-                frequency.describe(),
-                name,
-                packaged.describe(),
-            )
+                json_file, frequency.describe(), name, packaged.describe(),
+            )  # fmt: skip
         return frequency
     dicts = DatasetCatalog.get(name)  # first: many loaders only then say their classes
     class_names = metadata.get("thing_classes")

@@ -7,11 +7,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from ..frequency import DeferredFrequency
-from .base import LongTailMethod, Reads
+from .base import METHOD_REGISTRY, LongTailMethod, Reads
 from .binary import BinaryMethod
 from .iif import IIF
 from .registry import (
-    METHOD_REGISTRY,
     build_method,
     config_node,
     default_options,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..frequency import FrequencySource
+from .base import METHOD_REGISTRY
 from .logit_adjustment import LogitAdjustment
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fvcore.common.registry import Registry
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, UnknownNameError
 from ..frequency import FrequencySource
 from .holder import FrequencyHolder
+
+METHOD_REGISTRY = Registry("METHOD")
+METHOD_REGISTRY.__doc__ = "Subclasses of `LongTailMethod`, by the name that METHOD takes."
 
 NEVER = -1000.0  # a logit whose sigmoid is 0 in every precision, and which every precision has
 
@@ -186,3 +192,20 @@ class LongTailMethod(FrequencyHolder):
     def _with_background(self, values: np.ndarray, background: float) -> np.ndarray:
         """(C,) constants of the classes, and the background's where there is one."""
         return np.append(values, background) if self.background else values
+
+
+def require_at_least(method: object, lowest: float, **options: float) -> None:
+    """Raise ConfigError for the first option below `lowest`, or no finite number."""
+    for name, value in options.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not lowest <= value < math.inf:
+            raise ConfigError(
+                f"{type(method).__name__}: {name} must be {lowest} or more, not {value!r}"
+            )
+
+
+def require_one_of(method: object, known: Sequence[str], **options: str) -> None:
+    """Raise UnknownNameError for the first option that is none of the `known` names."""
+    for name, value in options.items():
+        if value not in known:
+            raise UnknownNameError.of(f"{type(method).__name__} {name}", value, known)

@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..frequency import ClassFrequency, FrequencySource
-from .base import LongTailMethod
+from .base import METHOD_REGISTRY, LongTailMethod, require_at_least
 from .logit_adjustment import log_prior
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()

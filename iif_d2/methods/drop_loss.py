@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .base import METHOD_REGISTRY
 from .eql import EQL
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()

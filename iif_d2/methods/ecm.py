@@ -6,10 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from ..frequency import ClassFrequency, FrequencySource
-from .base import Reads
+from .base import METHOD_REGISTRY, Reads, require_at_least
 from .binary import BinaryMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 from .weights import seen_count
 
 

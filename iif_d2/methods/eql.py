@@ -6,9 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from ..frequency import ClassFrequency, FrequencySource
+from .base import METHOD_REGISTRY, require_at_least
 from .binary import BinaryMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()

@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 
 from ..frequency import FrequencySource
-from .base import Reads
+from .base import METHOD_REGISTRY, Reads, require_at_least
 from .binary import BinaryMethod
-from .options import require_at_least
 from .ranks import sum_over_ranks
-from .registry import METHOD_REGISTRY
 
 RATIO_AT_START = 100.0
 

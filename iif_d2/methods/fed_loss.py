@@ -9,9 +9,8 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..frequency import ClassFrequency, FrequencySource
+from .base import METHOD_REGISTRY, require_at_least
 from .binary import BinaryMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()

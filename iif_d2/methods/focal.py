@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from ..frequency import FrequencySource
-from .base import LongTailMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
+from .base import METHOD_REGISTRY, LongTailMethod, require_at_least
 
 
 @METHOD_REGISTRY.register()

@@ -6,9 +6,8 @@ import math
 
 from torch import Tensor
 
-from .base import Reads
+from .base import METHOD_REGISTRY, Reads
 from .drop_loss import DropLoss
-from .registry import METHOD_REGISTRY
 
 LOGIT_RANGE = (-4.0, 10.0)  # in training: beyond it p rounds to 0 or 1 in half precision
 

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..frequency import ClassFrequency, FrequencySource
-from .base import LongTailMethod, Reads
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
+from .base import METHOD_REGISTRY, LongTailMethod, Reads, require_at_least
 from .weights import iif_weights
 
 

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..frequency import FrequencySource
+from .base import METHOD_REGISTRY, require_at_least
 from .logit_adjustment import LogitAdjustment
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()

@@ -7,9 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..frequency import ClassFrequency, FrequencySource
-from .base import LongTailMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
+from .base import METHOD_REGISTRY, LongTailMethod, require_at_least
 from .weights import seen_count
 
 

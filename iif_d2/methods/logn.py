@@ -8,9 +8,8 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..frequency import FrequencySource
-from .base import LongTailMethod
+from .base import METHOD_REGISTRY, LongTailMethod
 from .ranks import sum_over_ranks
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()

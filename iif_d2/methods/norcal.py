@@ -7,9 +7,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..frequency import ClassFrequency, FrequencySource
-from .base import LongTailMethod
-from .options import require_at_least, require_one_of
-from .registry import METHOD_REGISTRY
+from .base import METHOD_REGISTRY, LongTailMethod, require_at_least, require_one_of
 from .weights import seen_count
 
 MODES = ("exps", "probs", "logits")

@@ -6,14 +6,9 @@ import inspect
 import re
 from typing import Any
 
-from fvcore.common.registry import Registry
-
 from ..errors import ConfigError, UnknownNameError
 from ..frequency import FrequencySource
-from .base import LongTailMethod
-
-METHOD_REGISTRY = Registry("METHOD")
-METHOD_REGISTRY.__doc__ = "Subclasses of `LongTailMethod`, by the name that METHOD takes."
+from .base import METHOD_REGISTRY, LongTailMethod
 
 
 def find_method(name: str) -> type[LongTailMethod]:

@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..frequency import FrequencySource
-from .base import LongTailMethod, Reads
-from .options import require_at_least
+from .base import METHOD_REGISTRY, LongTailMethod, Reads, require_at_least
 from .ranks import sum_over_ranks
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .base import METHOD_REGISTRY
 from .binary import BinaryMethod
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()

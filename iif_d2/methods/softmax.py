@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .base import LongTailMethod
-from .registry import METHOD_REGISTRY
+from .base import METHOD_REGISTRY, LongTailMethod
 
 
 @METHOD_REGISTRY.register()

@@ -10,10 +10,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ClassFrequency": "frequency",
-    "count_class_frequency": "frequency",
+    "count_class_frequency": "data.frequency",
     "iif_weights": "methods",
     "add_iif_config": "config",
-    "register_long_tail_instances": "data",
+    "register_long_tail_instances": "data.registration",
     "apply_method": "modeling",
     "fold_checkpoint": "checkpoint",
 }

@@ -1,25 +1,35 @@
 """How often each class occurs: the image frequency of Eq. 1 and the instance count beside it.
 
-`count_class_frequency` counts a registered data set, an LVIS or COCO json, or Detectron2 dataset
-dicts, and gives a `ClassFrequency`, which every method in `iif_d2.methods` is built from.
+Numbers only. `iif_d2.count_class_frequency` makes them from a data set; every method in
+`iif_d2.methods` is built from them.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from .annotations.tables import count_table, is_table
 from .errors import DataError
 
-logger = logging.getLogger(__name__)
-
 _LARGEST_COUNT = 1 << 40  # a sum over millions of classes stays within 64 bits
-PACKAGED_COUNTS = os.path.join(os.path.dirname(__file__), "data", "counts")
+
+
+class FrequencySource(Protocol):
+    """Class frequencies, at hand (`ClassFrequency`) or counted when needed (`DeferredFrequency`).
+
+    `len` is C, known before anything is counted; `resolve` gives the counts; messages say `name`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def resolve(self) -> ClassFrequency: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +51,8 @@ class ClassFrequency:
     image_count: np.ndarray
     instance_count: np.ndarray | None
     num_images: int
+
+    name = "the given frequencies"
 
     def __post_init__(self) -> None:
         names = tuple(str(name) for name in self.class_names)
@@ -75,16 +87,35 @@ class ClassFrequency:
 
     __hash__ = None
 
+    def resolve(self) -> ClassFrequency:
+        """Itself: these counts are at hand."""
+        return self
+
+    @classmethod
+    def from_pairs(
+        cls, class_names: Sequence[str], images: np.ndarray, classes: np.ndarray, num_images: int
+    ) -> ClassFrequency:
+        """Eq. 1 over objects.
+
+        Args:
+            images, classes: int64, one an object: the index of its image and of its class.
+        """
+        pairs = images * len(class_names)
+        pairs += classes  # in place, as there may be millions
+        pairs.sort()
+        pairs = pairs[np.diff(pairs, prepend=-1) != 0]  # an image counts once a class
+        return cls(
+            class_names,
+            np.bincount(pairs % max(len(class_names), 1), minlength=len(class_names)),
+            np.bincount(classes, minlength=len(class_names)),
+            num_images,
+        )
+
     def same_counts(self, other: ClassFrequency) -> bool:
         """Whether the numbers agree, whatever the classes are called."""
-        return (
-            self.num_images == other.num_images
-            and np.array_equal(self.image_count, other.image_count)
-            and (self.instance_count is None) == (other.instance_count is None)
-            and (
-                self.instance_count is None
-                or np.array_equal(self.instance_count, other.instance_count)
-            )
+        return self.num_images == other.num_images and all(
+            np.array_equal(getattr(self, count), getattr(other, count))
+            for count in ("image_count", "instance_count")
         )
 
     def count(self, statistic: str) -> np.ndarray:
@@ -175,192 +206,22 @@ class ClassFrequency:
         )
 
 
-def count_class_frequency(
-    source: str | os.PathLike | Iterable[dict],
-    class_names: Sequence[str] | None = None,
-    cache_dir: str | None = None,
-) -> ClassFrequency:
-    """Count images and instances of each class (Eq. 1).
+@dataclass(frozen=True)
+class DeferredFrequency:
+    """Frequencies that are counted when first needed, so that building a model reads no file.
 
-    Args:
-        source: the name of a data set registered with Detectron2, a path to an LVIS or COCO json
-            or to a Parquet, CSV or JSON-lines table of labels (counted out of core, see `tables`),
-            or a list of Detectron2 dataset dicts. `lvis_v1_train`, `lvis_v0.5_train` and
-            `coco_2017_train` need no data on disk: their counts are packaged.
-        class_names: for dataset dicts, which carry none, by default "0", "1", ... up to the
-            highest category_id; for a table its classes in order, by default sorted.
-        cache_dir: where counts of a json are kept, by the file's content; None keeps nothing.
-
-    Raises:
-        DataError: the source cannot be counted; the message says which file, which field, and what
-            to do.
+    Attributes:
+        num_classes: C, known beforehand.
+        resolve: gives the `ClassFrequency`.
+        name: what a message calls them, such as the data set's name.
     """
-    if not isinstance(source, (str, os.PathLike)):
-        return _count_dicts(source, class_names)
-    path = os.fspath(source)
-    if is_table(path):
-        return ClassFrequency(*count_table(path, class_names))
-    if path.endswith(".json") or os.path.isfile(path):
-        return _count_json(path, cache_dir)
-    return _count_registered(path, cache_dir)
 
+    num_classes: int
+    resolve: Callable[[], ClassFrequency]
+    name: str
 
-def load_frequency(path: str, cache_dir: str | None = None) -> ClassFrequency:
-    """A saved `ClassFrequency`, or the counts of an annotation json, whichever the file holds.
-
-    Raises:
-        DataError: it is neither.
-    """
-    from .annotations.decoding import decode_json
-    from .annotations.schema import FormatProbe
-
-    if decode_json(path, FormatProbe, "a json file with class frequencies").format is not None:
-        return ClassFrequency.load(path)
-    return count_class_frequency(path, cache_dir=cache_dir)
-
-
-def annotation_file(source: str) -> str | None:
-    """The json that counting this source would read; None where it is another kind of source."""
-    if is_table(source):
-        return None
-    if source.endswith(".json") or os.path.isfile(source):
-        return source
-    try:
-        from detectron2.data import MetadataCatalog
-    except ImportError:
-        return None
-    from . import data  # noqa: F401  registers the embedded data sets
-
-    if source not in MetadataCatalog:
-        return None
-    return getattr(MetadataCatalog.get(source), "json_file", None)
-
-
-def packaged_frequency(name: str) -> ClassFrequency | None:
-    """The counts that come with the package for a data set of this name, or None."""
-    path = os.path.join(PACKAGED_COUNTS, f"{name}.json")
-    return ClassFrequency.load(path) if os.path.isfile(path) else None
-
-
-def _count_json(path: str, cache_dir: str | None) -> ClassFrequency:
-    if cache_dir is None:
-        return _count_labels(path)
-    from .files import cached, content_key
-
-    key = content_key(path)
-    return cached(
-        os.path.join(cache_dir, f"class_frequency_{key}.json"),
-        compute=lambda: _count_labels(path),
-        load=ClassFrequency.load,
-    )
-
-
-def _count_labels(path: str) -> ClassFrequency:
-    from .annotations.labels import read_places
-
-    labels = read_places(path)
-    names = [category.name for category in labels.categories]
-    frequency = _tally(names, labels.images, labels.classes, labels.num_images)
-    _compare_with_stated(path, labels.categories, frequency)
-    return frequency
-
-
-def _count_dicts(dicts: Iterable[dict], class_names: Sequence[str] | None) -> ClassFrequency:
-    images, classes, num_images = [], [], 0
-    for record in dicts:
-        for annotation in record.get("annotations", ()):
-            images.append(num_images)
-            classes.append(annotation["category_id"])
-        num_images += 1
-    classes = np.asarray(classes, dtype=np.int64)
-    if class_names is None:
-        class_names = [str(index) for index in range(classes.max(initial=-1) + 1)]
-    outside = classes[(classes < 0) | (classes >= len(class_names))]
-    if len(outside):
-        raise DataError(
-            f"dataset dicts have category_id {outside[0]}, but there are {len(class_names)} "
-            f"classes; category_id is contiguous and starts at 0 in Detectron2's format"
-        )
-    return _tally(class_names, np.asarray(images, dtype=np.int64), classes, num_images)
-
-
-def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
-    packaged = packaged_frequency(name)
-    try:
-        from detectron2.data import DatasetCatalog, MetadataCatalog
-    except ImportError:
-        if packaged is not None:
-            return packaged
-        raise DataError(
-            f"{name!r} is no file, and without Detectron2 there are no registered data sets"
-        ) from None
-    from . import data  # noqa: F401  registers the embedded data sets
-
-    if name not in DatasetCatalog:
-        raise DataError(
-            f"{name!r} is neither a file nor a registered data set; register it with "
-            f"iif_d2.register_long_tail_instances, or check the name and the path"
-        )
-    metadata = MetadataCatalog.get(name)
-    known = vars(metadata).get("class_frequency")
-    if known is not None:
-        return known
-    json_file = getattr(metadata, "json_file", None)
-    if packaged is not None and not (json_file and os.path.isfile(json_file)):
-        return packaged
-    if json_file:
-        frequency = _count_json(json_file, cache_dir)
-        if packaged is not None and not packaged.same_counts(frequency):
-            logger.warning(
-                "%s has %s; the published %s has %s. The file's counts are used.",
-                json_file,
-                frequency.describe(),
-                name,
-                packaged.describe(),
-            )
-        return frequency
-    dicts = DatasetCatalog.get(name)
-    class_names = metadata.get("thing_classes")
-    if class_names is None:
-        raise DataError(
-            f"data set {name!r} does not say its classes; "
-            f"set MetadataCatalog.get({name!r}).thing_classes"
-        )
-    return _count_dicts(dicts, class_names)
-
-
-def _tally(class_names, images: np.ndarray, classes: np.ndarray, num_images: int) -> ClassFrequency:
-    """Counts from one (image index, class index) pair an object."""
-    num_classes = len(class_names)
-    pairs = images * num_classes
-    pairs += classes
-    pairs.sort()
-    pairs = pairs[np.diff(pairs, prepend=-1) != 0]
-    return ClassFrequency(
-        class_names,
-        np.bincount(pairs % max(num_classes, 1), minlength=num_classes),
-        np.bincount(classes, minlength=num_classes),
-        num_images,
-    )
-
-
-def _compare_with_stated(path: str, categories: list, frequency: ClassFrequency) -> None:
-    """LVIS states counts in its categories: those of the training set, in val's file too."""
-    stated = [
-        (category.image_count, category.instance_count)
-        for category in categories
-        if category.image_count is not None and category.instance_count is not None
-    ]
-    counted = list(zip(frequency.image_count.tolist(), frequency.instance_count.tolist()))
-    if len(stated) == len(counted) and stated != counted:
-        differ = [i for i, pair in enumerate(stated) if pair != counted[i]]
-        logger.warning(
-            "%s: the counts that 'categories' states are not those of its annotations for %d of %d "
-            "classes (first: %r, stated %d images and %d instances, found %d and %d). "
-            "The annotations are used.",
-            path, len(differ), len(counted), frequency.class_names[differ[0]],
-            *stated[differ[0]], *counted[differ[0]],
-        )  # fmt: skip
+    def __len__(self) -> int:
+        return self.num_classes
 
 
 def _counts(field: str, count, num_classes: int) -> np.ndarray:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iif_d2.data.frequency import count_class_frequency, packaged_frequency
 from iif_d2.errors import DataError
-from iif_d2.frequency import ClassFrequency, count_class_frequency, packaged_frequency
+from iif_d2.frequency import ClassFrequency
 
 from .conftest import CATEGORY_IDS, CLASS_NAMES, make_dataset
 
@@ -124,7 +125,7 @@ def test_several_sets_add_up(frequency):
 
 
 def test_cache_counts_once_and_notices_another_file(tmp_path, monkeypatch):
-    from iif_d2 import frequency as module
+    from iif_d2.data import frequency as module
 
     path, _ = make_dataset(tmp_path / "data")
     calls = []

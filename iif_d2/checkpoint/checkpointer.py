@@ -14,7 +14,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from ..errors import CheckpointError, DivergedError, IIFError
 from ..files import write_atomically
-from ..methods import LongTailMethod
+from ..methods import LongTailMethod, Reads
 from .reading import read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             return
         data = {"model": self.model.state_dict()}
         data["methods"] = {
-            path: {"name": type(method).__name__, "reads": method.reads}
+            path: {"name": type(method).__name__, "reads": str(method.reads)}
             for path, method in self._methods().items()
         }
         _check_finite(name, data["model"])
@@ -167,7 +167,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         for path, method in self._methods().items() if isinstance(learned, dict) else ():
             trained = learned.get(path)
             checked = isinstance(trained, dict) and (self.strict_shapes or method.second_stage)
-            if checked and trained.get("reads") != method.reads:
+            if checked and Reads.parse(str(trained.get("reads"))) != method.reads:
                 remedy = (
                     "evaluate and resume with the METHOD, and its options, that it was trained with"
                     if self.strict_shapes

@@ -12,6 +12,7 @@ from ..errors import in_words
 COMMANDS = {
     "benchmark": ("benchmark", "train and compare every method on mini_lvis"),
     "check-data": ("check_data", "what of a data set is on disk, and whether it is right"),
+    "config": ("config", "print the config keys, with defaults and meanings"),
     "convert": ("convert", "ImageNet weights of torchvision or timm for Detectron2"),
     "demo": ("demo", "draw what a trained model finds on pictures"),
     "export": ("export", "write a trained model as TorchScript or ONNX"),

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..annotations.decoding import decode_json
 from ..config import config_path
+from ..data.frequency import count_class_frequency
 from ..engine.benchmark_rows import FALSE_POSITIVES, MODELS, NORMS, ROWS, TRAIN, VAL, Row
 from ..engine.launch import pass_on
 from ..engine.preemption import EXIT_PREEMPTED
@@ -27,7 +28,6 @@ from ..engine.train import main
 from ..errors import ConfigError, DataError, UnknownNameError
 from ..evaluation.lvis_evaluation import RESULTS_FILE
 from ..files import write_atomically
-from ..frequency import count_class_frequency
 from ..plots.benchmark_figures import write_false_positives, write_norms
 from ..plots.benchmark_table import (
     COST_FILE,

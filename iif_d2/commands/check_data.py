@@ -11,15 +11,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..annotations.decoding import decode_json
 from ..annotations.schema import IndexFile
 from ..data import datasets_root
+from ..data.frequency import count_class_frequency, packaged_frequency
 from ..data.instances import image_path
 from ..errors import DataError, UnknownNameError
-from ..frequency import (
-    GROUPS,
-    ClassFrequency,
-    class_name_mismatch,
-    count_class_frequency,
-    packaged_frequency,
-)
+from ..frequency import GROUPS, ClassFrequency, class_name_mismatch
 from ..plots.frequency_plot import plot_frequency
 
 _SOURCES = {

@@ -6,9 +6,10 @@ import argparse
 
 import numpy as np
 
+from ..data.frequency import annotation_file, count_class_frequency
 from ..errors import ConfigError
 from ..files import csv_text, read_ahead, write_atomically
-from ..frequency import GROUPS, ClassFrequency, annotation_file, count_class_frequency
+from ..frequency import GROUPS, ClassFrequency
 from ..methods import NORMALIZERS, STATISTICS, VARIANTS, iif_weights
 from ..plots.frequency_plot import plot_frequency
 

@@ -1,40 +1,48 @@
-"""Data sets: registration, the metadata hooks that count classes, loading, and the embedded set."""
+"""Data sets: registration, the metadata hooks that count classes, loading, and the embedded set.
 
-import detectron2.data.datasets  # noqa: F401  registers LVIS and COCO
+Without Detectron2 there is only `data.frequency`, which counts files.
+"""
 
-from .builtin import datasets_root, register_builtin
-from .detection import dataset_dicts, detection_dicts
-from .dicts import DatasetDicts
-from .frequency_source import config_frequency, deferred_frequency, known_frequency
-from .instances import load_instances
-from .mapper import LongTailDatasetMapper
-from .mini_lvis import make_mini_lvis
-from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
-from .sampling import TrainingBatches, repeat_factors
-from .sharing import dicts_kept, load_once, shared_dicts, training_dicts
-from .workers import prepare_workers
+try:
+    import detectron2  # noqa: F401
+except ImportError:
+    pass
+else:
+    import detectron2.data.datasets  # noqa: F401  registers LVIS and COCO
 
-__all__ = [
-    "DatasetDicts",
-    "LongTailDatasetMapper",
-    "LongTailMetadata",
-    "TrainingBatches",
-    "attach_class_frequency",
-    "config_frequency",
-    "dataset_dicts",
-    "datasets_root",
-    "deferred_frequency",
-    "detection_dicts",
-    "dicts_kept",
-    "known_frequency",
-    "load_instances",
-    "load_once",
-    "make_mini_lvis",
-    "prepare_workers",
-    "register_long_tail_instances",
-    "repeat_factors",
-    "shared_dicts",
-    "training_dicts",
-]
+    from .builtin import datasets_root, register_builtin
+    from .detection import dataset_dicts, detection_dicts
+    from .dicts import DatasetDicts
+    from .frequency import config_frequency, deferred_frequency, known_frequency
+    from .instances import load_instances
+    from .mapper import LongTailDatasetMapper
+    from .mini_lvis import make_mini_lvis
+    from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
+    from .sampling import TrainingBatches, repeat_factors
+    from .sharing import dicts_kept, load_once, shared_dicts, training_dicts
+    from .workers import prepare_workers
 
-register_builtin()
+    __all__ = [
+        "DatasetDicts",
+        "LongTailDatasetMapper",
+        "LongTailMetadata",
+        "TrainingBatches",
+        "attach_class_frequency",
+        "config_frequency",
+        "dataset_dicts",
+        "datasets_root",
+        "deferred_frequency",
+        "detection_dicts",
+        "dicts_kept",
+        "known_frequency",
+        "load_instances",
+        "load_once",
+        "make_mini_lvis",
+        "prepare_workers",
+        "register_long_tail_instances",
+        "repeat_factors",
+        "shared_dicts",
+        "training_dicts",
+    ]
+
+    register_builtin()

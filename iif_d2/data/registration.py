@@ -12,7 +12,8 @@ from detectron2.data.catalog import Metadata
 from ..annotations.decoding import decode_json
 from ..annotations.schema import Category, CategoryFile
 from ..errors import ConfigError
-from ..frequency import ClassFrequency, count_class_frequency
+from ..frequency import ClassFrequency
+from .frequency import count_class_frequency
 from .instances import load_instances
 
 

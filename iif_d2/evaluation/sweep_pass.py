@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import ConfigError
-from ..methods import LongTailMethod
+from ..methods import LongTailMethod, Reads
 from ..modeling import LongTailPredictorMixin
 from ..ops.mask_rle import postprocess_to_rle
 from ..ops.shared_topk import exact_topk_many
@@ -94,7 +94,7 @@ def predictors(model: nn.Module) -> list[LongTailPredictorMixin]:
         )
     for method in {stage.method for stage in stages}:
         if (
-            method.reads != "softmax"
+            method.reads != Reads("softmax")
             or method.second_stage
             or method.num_logits != 1 + method.num_classes
         ):

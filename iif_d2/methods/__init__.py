@@ -1,54 +1,43 @@
-"""IIF and every method it is compared with, as modules over logits. Never imports Detectron2."""
+"""IIF and every method it is compared with, as modules over logits. Never imports Detectron2.
 
-from .balanced_softmax import BalancedSoftmax
-from .base import DeferredFrequency, LongTailMethod
+A method is a file of this folder; its module is found here, and its name is METHOD_REGISTRY's.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from ..frequency import DeferredFrequency
+from .base import METHOD_REGISTRY, LongTailMethod, Reads
 from .binary import BinaryMethod
-from .disalign import DisAlign
-from .drop_loss import DropLoss
-from .ecm import ECM
-from .eql import EQL
-from .eqlv2 import EQLv2
-from .fed_loss import FedLoss
-from .focal import Focal
-from .gol import GOL
 from .iif import IIF
-from .lade import LADE
-from .ldam import LDAM
-from .logit_adjustment import LogitAdjustment
-from .logn import LogN
-from .norcal import NorCal
-from .registry import METHOD_REGISTRY, build_method
-from .seesaw import Seesaw
-from .sigmoid import Sigmoid
-from .softmax import Softmax
+from .registry import (
+    build_method,
+    config_node,
+    default_options,
+    find_method,
+    method_options,
+    option_meanings,
+)
 from .weights import NORMALIZERS, STATISTICS, VARIANTS, iif_weights
 
 __all__ = [
-    "BalancedSoftmax",
     "BinaryMethod",
     "DeferredFrequency",
-    "DisAlign",
-    "DropLoss",
-    "ECM",
-    "EQL",
-    "EQLv2",
-    "FedLoss",
-    "Focal",
-    "GOL",
     "IIF",
-    "LADE",
-    "LDAM",
-    "LogN",
-    "LogitAdjustment",
     "LongTailMethod",
     "METHOD_REGISTRY",
     "NORMALIZERS",
-    "NorCal",
+    "Reads",
     "STATISTICS",
-    "Seesaw",
-    "Sigmoid",
-    "Softmax",
     "VARIANTS",
     "build_method",
+    "config_node",
+    "default_options",
+    "find_method",
     "iif_weights",
+    "method_options",
+    "option_meanings",
 ]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

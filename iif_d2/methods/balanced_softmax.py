@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency
+from ..frequency import FrequencySource
+from .base import METHOD_REGISTRY
 from .logit_adjustment import LogitAdjustment
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()
@@ -20,9 +19,6 @@ class BalancedSoftmax(LogitAdjustment):
     """
 
     def __init__(
-        self,
-        frequency: ClassFrequency | DeferredFrequency,
-        background: bool = True,
-        normalized: bool = False,
+        self, frequency: FrequencySource, background: bool = True, normalized: bool = False
     ) -> None:
         super().__init__(frequency, background, tau=1.0, normalized=normalized)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import LongTailMethod
+from ..frequency import FrequencySource
+from .base import LongTailMethod, Reads
 
 PRIOR = 0.001  # the probability every class starts with
-NEVER = -1000.0  # a logit whose sigmoid is 0 in every precision, and which every precision has
 
 
 class BinaryMethod(LongTailMethod):
@@ -28,8 +27,14 @@ class BinaryMethod(LongTailMethod):
 
     background_logit = False
     sigmoid_scores = True
-    reads = "sigmoid"
-    not_affine = "its scores are sigma(z_c) (1 - sigma(z_b)); no sigmoid of one logit gives them"
+    reads = Reads("sigmoid")
+
+    def __init__(self, frequency: FrequencySource, background: bool = True) -> None:
+        if background and self.background_logit:
+            self.not_affine = (
+                "its scores are sigma(z_c) (1 - sigma(z_b)); no sigmoid of one logit gives them"
+            )
+        super().__init__(frequency, background)
 
     @property
     def num_logits(self) -> int:
@@ -55,13 +60,6 @@ class BinaryMethod(LongTailMethod):
             return F.pad(scores, (0, 1))
         background = scores[:, -1:]
         return torch.cat([scores[:, :-1] * (1 - background), background], dim=1)
-
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.background and self.background_logit:
-            return super()._affine()
-        scale, shift = self._identity()
-        scale[self.num_classes :], shift[self.num_classes :] = 0.0, NEVER
-        return scale, shift
 
     def _target(self, logits: Tensor, labels: Tensor) -> Tensor:
         """One-hot (R, num_logits); label C has no column of its own unless `background_logit`."""

@@ -8,11 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency, LongTailMethod
+from ..frequency import ClassFrequency, FrequencySource
+from .base import METHOD_REGISTRY, LongTailMethod, require_at_least
 from .logit_adjustment import log_prior
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()
@@ -28,30 +26,31 @@ class DisAlign(LongTailMethod):
     `loss(z, y, x)` does both. alpha, beta and v learn, the model they stand on is frozen.
 
     Args:
-        rho: by default as published, 0.8 with a background (LVIS), 1.2 without (ImageNet-LT).
+        rho: the power of the inverse class share, >= 0; by default (None) as published, 0.8 with a
+            background (LVIS), 1.2 without (ImageNet-LT).
         feature_dim: D of x (R, D); taken from the classifier or a checkpoint where not given.
     """
 
     second_stage = True
+    given_by_model = ("feature_dim",)
     not_affine = "it scales and shifts by a confidence that depends on the features of each region"
 
     def __init__(
         self,
-        frequency: ClassFrequency | DeferredFrequency,
+        frequency: FrequencySource,
         background: bool = True,
         rho: float | None = None,
         feature_dim: int | None = None,
     ) -> None:
-        super().__init__(len(frequency), background)
         self.rho = (0.8 if background else 1.2) if rho is None else rho
         require_at_least(self, 0, rho=self.rho)
+        super().__init__(frequency, background)
         self.alpha = nn.Parameter(torch.ones(self.num_classes))
         self.beta = nn.Parameter(torch.zeros(self.num_classes))
         self.register_parameter("confidence_weight", None)
         self.register_parameter("confidence_bias", None)
         if feature_dim is not None:
             self._init_confidence(feature_dim)
-        self.set_frequency(frequency)
 
     def init_classifier(self, classifier: nn.Linear) -> None:
         self._init_confidence(classifier.weight.shape[1])
@@ -66,10 +65,10 @@ class DisAlign(LongTailMethod):
             self._init_confidence(weight.shape[1])
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _derive(self, frequency: ClassFrequency) -> None:
+    def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         weight = np.exp(-self.rho * log_prior(frequency))
         weight *= self.num_classes / weight.sum()
-        self._constant("class_weight", np.append(weight, 1.0) if self.background else weight)
+        return {"class_weight": self._with_background(weight, 1.0)}
 
     def forward(self, logits: Tensor, features: Tensor | None = None) -> Tensor:
         if features is None or self.confidence_weight is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .base import METHOD_REGISTRY
 from .eql import EQL
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()
@@ -14,8 +14,7 @@ class DropLoss(EQL):
     """EQL with w_ij = 1 - T(f_j) (1 - y_ij) D_ij on background rows, D_ij = 1{u_ij > rho}.
 
     u_ij ~ U(0, 1) from torch's global generator; rho = rare foreground rows / foreground rows of
-    the batch. Hsieh et al., "DropLoss for Long-Tail Instance Segmentation", AAAI 2021. Its
-    threshold is 1.1e-3 for LVIS v1 and 1.77e-3 for v0.5.
+    the batch. Hsieh et al., "DropLoss for Long-Tail Instance Segmentation", AAAI 2021.
 
     A batch without foreground would make rho 0/0; it is 0 here, what it is in a batch whose
     foreground holds no rare class. Without a background this is EQL.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency
+from ..frequency import ClassFrequency, FrequencySource
+from .base import METHOD_REGISTRY, Reads, require_at_least
 from .binary import BinaryMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 from .weights import seen_count
 
 
@@ -23,31 +21,29 @@ class ECM(BinaryMethod):
     ECCV 2022. Without a background (no part of the paper) N = sum n and the test is sigma(z).
 
     Args:
-        background_ratio: background samples for each foreground sample, as measured on LVIS.
+        background_ratio: background samples for each foreground sample, > 0, as measured on LVIS.
     """
 
     background_logit = True
-    reads = "sigmoid with a background"
+    reads = Reads("sigmoid with a background")
 
     def __init__(
         self,
-        frequency: ClassFrequency | DeferredFrequency,
+        frequency: FrequencySource,
         background: bool = True,
         background_ratio: float = 6.3313,
     ) -> None:
-        super().__init__(len(frequency), background)
         require_at_least(self, 1e-6, background_ratio=background_ratio)
         self.background_ratio = background_ratio
-        self.set_frequency(frequency)
+        super().__init__(frequency, background)
 
-    def _derive(self, frequency: ClassFrequency) -> None:
+    def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         count = seen_count(frequency)
         if self.background:
             count = np.append(count, self.background_ratio * count.sum())
         # One class and no background: r = 0 and v = 0, kept finite; there is nothing to learn.
         ratio = np.maximum((count.sum() - count) / count, np.finfo(np.float64).tiny)
-        self._constant("shift", -np.log(ratio) / 4)
-        self._constant("class_weight", ratio * np.log1p(1 / ratio))
+        return {"shift": -np.log(ratio) / 4, "class_weight": ratio * np.log1p(1 / ratio)}
 
     def _weight(self, target: Tensor, labels: Tensor) -> Tensor:
         return self.class_weight.to(target.dtype)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency
+from ..frequency import ClassFrequency, FrequencySource
+from .base import METHOD_REGISTRY, require_at_least
 from .binary import BinaryMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()
@@ -19,24 +18,20 @@ class EQL(BinaryMethod):
     "Equalization Loss for Long-Tailed Object Recognition", CVPR 2020.
 
     Args:
-        threshold: lambda, a share of the training images; 1.1e-3 for LVIS v1, 1.76e-3 for v0.5.
-            0 makes no class rare, which is Sigmoid.
+        threshold: lambda, >= 0: classes in a smaller share of the training images are rare. 1.1e-3
+            for LVIS v1; for v0.5 1.76e-3, DropLoss 1.77e-3. 0 makes no class rare: Sigmoid.
     """
 
     def __init__(
-        self,
-        frequency: ClassFrequency | DeferredFrequency,
-        background: bool = True,
-        threshold: float = 1.1e-3,
+        self, frequency: FrequencySource, background: bool = True, threshold: float = 1.1e-3
     ) -> None:
-        super().__init__(len(frequency), background)
         require_at_least(self, 0, threshold=threshold)
         self.threshold = threshold
-        self.set_frequency(frequency)
+        super().__init__(frequency, background)
 
-    def _derive(self, frequency: ClassFrequency) -> None:
+    def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         share = frequency.image_count / max(frequency.num_images, 1)
-        self._constant("rare", share < self.threshold)  # T
+        return {"rare": share < self.threshold}  # T
 
     def _weight(self, target: Tensor, labels: Tensor) -> Tensor:
         return 1 - self._excluded(labels) * self.rare.to(target.dtype) * (1 - target)

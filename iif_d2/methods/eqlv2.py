@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency
+from ..frequency import FrequencySource
+from .base import METHOD_REGISTRY, Reads, require_at_least
 from .binary import BinaryMethod
-from .options import require_at_least
 from .ranks import sum_over_ranks
-from .registry import METHOD_REGISTRY
 
 RATIO_AT_START = 100.0
 
@@ -25,24 +23,29 @@ class EQLv2(BinaryMethod):
     (1 - sigma(z_b)). Tan et al., "Equalization Loss v2", CVPR 2021.
 
     The sums are state: they decide how a resumed training goes on. `eval()` leaves them alone.
+
+    Args:
+        gamma: the steepness of w- over the ratio, >= 0; 12 in the paper.
+        mu: the ratio at which w- is 1/2, >= 0; 0.8 in the paper.
+        alpha: how much of what w- takes from negatives positives gain, >= 0; 4 in the paper.
     """
 
     uses_frequency = False
     has_state = True
     background_logit = True
-    reads = "sigmoid with a background"
+    reads = Reads("sigmoid with a background")
 
     def __init__(
         self,
-        frequency: ClassFrequency | DeferredFrequency,
+        frequency: FrequencySource,
         background: bool = True,
         gamma: float = 12.0,
         mu: float = 0.8,
         alpha: float = 4.0,
     ) -> None:
-        super().__init__(len(frequency), background)
         require_at_least(self, 0, gamma=gamma, mu=mu, alpha=alpha)
         self.gamma, self.mu, self.alpha = gamma, mu, alpha
+        super().__init__(frequency, background)
         sums = torch.zeros(self.num_classes, dtype=torch.float64)
         self.register_buffer("positive_gradient", sums)
         self.register_buffer("negative_gradient", sums.clone())

@@ -8,11 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency
+from ..frequency import ClassFrequency, FrequencySource
+from .base import METHOD_REGISTRY, require_at_least
 from .binary import BinaryMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()
@@ -26,18 +24,19 @@ class FedLoss(BinaryMethod):
     detection", 2021.
 
     Args:
-        fed_loss_num_classes, fed_loss_freq_weight_power: Detectron2's FED_LOSS_NUM_CLASSES and
-            FED_LOSS_FREQ_WEIGHT_POWER.
+        fed_loss_num_classes: classes in the loss of a batch, a whole number >= 1; Detectron2's key
+            of this name and its default.
+        fed_loss_freq_weight_power: the power of their counts that draws negatives, >= 0; 0 draws
+            evenly. Detectron2's key of this name and its default.
     """
 
     def __init__(
         self,
-        frequency: ClassFrequency | DeferredFrequency,
+        frequency: FrequencySource,
         background: bool = True,
         fed_loss_num_classes: int = 50,
         fed_loss_freq_weight_power: float = 0.5,
     ) -> None:
-        super().__init__(len(frequency), background)
         require_at_least(self, 1, fed_loss_num_classes=fed_loss_num_classes)
         if fed_loss_num_classes != int(fed_loss_num_classes):
             raise ConfigError(
@@ -46,12 +45,12 @@ class FedLoss(BinaryMethod):
         require_at_least(self, 0, fed_loss_freq_weight_power=fed_loss_freq_weight_power)
         self.fed_loss_num_classes = int(fed_loss_num_classes)
         self.fed_loss_freq_weight_power = fed_loss_freq_weight_power
-        self.set_frequency(frequency)
+        super().__init__(frequency, background)
 
-    def _derive(self, frequency: ClassFrequency) -> None:
+    def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         count = frequency.image_count.astype(np.float64)
         weight = np.where(count > 0, count**self.fed_loss_freq_weight_power, 0.0)
-        self._constant("sampling_weight", weight)
+        return {"sampling_weight": weight}
 
     def _weight(self, target: Tensor, labels: Tensor) -> Tensor:
         kept = target.new_zeros(self.num_classes + 1)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency, LongTailMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
+from ..frequency import FrequencySource
+from .base import METHOD_REGISTRY, LongTailMethod, require_at_least
 
 
 @METHOD_REGISTRY.register()
@@ -19,21 +17,18 @@ class Focal(LongTailMethod):
     long-tailed classification benchmarks use, without alpha.
 
     Args:
-        gamma: 2 in the paper; 0 is softmax.
+        gamma: how little rows that are right weigh, >= 0; 2 in the paper, 0 is softmax.
     """
 
     supports_background = False
     uses_frequency = False
 
     def __init__(
-        self,
-        frequency: ClassFrequency | DeferredFrequency,
-        background: bool = False,
-        gamma: float = 2.0,
+        self, frequency: FrequencySource, background: bool = False, gamma: float = 2.0
     ) -> None:
-        super().__init__(len(frequency), background)
         require_at_least(self, 0, gamma=gamma)
         self.gamma = gamma
+        super().__init__(frequency, background)
 
     def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         log_q = logits.log_softmax(dim=1).gather(1, labels[:, None])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from torch import Tensor
 
-from .base import LongTailMethod
+from .base import METHOD_REGISTRY, Reads
 from .drop_loss import DropLoss
-from .registry import METHOD_REGISTRY
 
 LOGIT_RANGE = (-4.0, 10.0)  # in training: beyond it p rounds to 0 or 1 in half precision
 
@@ -24,11 +22,8 @@ class GOL(DropLoss):
     (kostas1515/GOL, mmdet/models/losses/droploss.py with use_classif gumbel, and its configs).
     """
 
-    reads = "Gumbel"
+    reads = Reads("Gumbel")
     not_affine = "its scores are the Gumbel's exp(-exp(-z)), which no sigmoid gives"
-
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        return LongTailMethod._affine(self)
 
     def _scores(self, logits: Tensor) -> Tensor:
         return (-(-logits).exp()).exp()

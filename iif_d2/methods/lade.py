@@ -7,11 +7,9 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency
+from ..frequency import FrequencySource
+from .base import METHOD_REGISTRY, require_at_least
 from .logit_adjustment import LogitAdjustment
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()
@@ -25,20 +23,21 @@ class LADE(LogitAdjustment):
     Long-tailed Visual Recognition", CVPR 2021.
 
     Args:
-        alpha: .1 CIFAR-LT, .05 ImageNet-LT, .005 Places-LT; 0 is LogitAdjustment.
-        lam: .01 CIFAR-LT, .5 ImageNet-LT, .1 Places-LT.
+        alpha: the weight of LADER, >= 0: .1 CIFAR-LT, .05 ImageNet-LT, .005 Places-LT; 0 is
+            LogitAdjustment.
+        lam: the weight of its square, >= 0: .01 CIFAR-LT, .5 ImageNet-LT, .1 Places-LT.
     """
 
     def __init__(
         self,
-        frequency: ClassFrequency | DeferredFrequency,
+        frequency: FrequencySource,
         background: bool = True,
         alpha: float = 0.1,
         lam: float = 0.01,
     ) -> None:
-        super().__init__(frequency, background, tau=1.0)
         require_at_least(self, 0, alpha=alpha, lam=lam)
         self.alpha, self.lam = alpha, lam
+        super().__init__(frequency, background, tau=1.0)
 
     def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         adjusted = super()._loss(logits, labels, features)

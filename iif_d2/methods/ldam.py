@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency, LongTailMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
+from ..frequency import ClassFrequency, FrequencySource
+from .base import METHOD_REGISTRY, LongTailMethod, require_at_least
 from .weights import seen_count
 
 
@@ -26,24 +25,25 @@ class LDAM(LongTailMethod):
     The trainer calls `set_epoch` at the start of each epoch; the epoch is kept in the state.
 
     Args:
-        max_margin: of the rarest class.
-        scale: the classifier's.
-        beta: in [0, 1), of the effective number of samples.
+        max_margin: the margin of the rarest class, >= 0; .5 in the release.
+        scale: the classifier's, >= 0.
+        beta: of the effective number of samples that the weights divide by, in [0, 1); .9999 in
+            the release.
         deferred_epoch: the first epoch, from 0, with weights; 160 of 200 on CIFAR.
     """
 
     supports_background = False
+    given_by_model = ("scale", "deferred_epoch")
 
     def __init__(
         self,
-        frequency: ClassFrequency | DeferredFrequency,
+        frequency: FrequencySource,
         background: bool = False,
         max_margin: float = 0.5,
         scale: float = 30.0,
         beta: float = 0.9999,
         deferred_epoch: int = 160,
     ) -> None:
-        super().__init__(len(frequency), background)
         require_at_least(
             self, 0, max_margin=max_margin, scale=scale, beta=beta, deferred_epoch=deferred_epoch
         )
@@ -51,17 +51,19 @@ class LDAM(LongTailMethod):
             raise ConfigError(f"LDAM: beta must be below 1, not {beta!r}")
         self.max_margin, self.scale, self.beta = max_margin, scale, beta
         self.deferred_epoch = deferred_epoch
+        super().__init__(frequency, background)
         self.register_buffer("epoch", torch.tensor(0))
-        self.set_frequency(frequency)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell which epoch, from 0, is about to start."""
         self.epoch.fill_(epoch)
 
-    def _derive(self, frequency: ClassFrequency) -> None:
+    def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         count = seen_count(frequency)
-        self._constant("margin", self.max_margin * (count.min() / count) ** 0.25)
-        self._constant("class_weight", (1 - self.beta) / (1 - self.beta**count))
+        return {
+            "margin": self.max_margin * (count.min() / count) ** 0.25,
+            "class_weight": (1 - self.beta) / (1 - self.beta**count),
+        }
 
     def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         own = F.one_hot(labels, self.num_classes)

@@ -6,10 +6,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency, LongTailMethod
-from .options import require_at_least
-from .registry import METHOD_REGISTRY
+from ..frequency import ClassFrequency, FrequencySource
+from .base import METHOD_REGISTRY, LongTailMethod, require_at_least
 from .weights import seen_count
 
 
@@ -26,38 +24,31 @@ class LogitAdjustment(LongTailMethod):
     Adjustment", ICLR 2021.
 
     Args:
-        tau: the strength; 0 is softmax.
-        post_hoc: the shift at test only, over a model trained with plain softmax; the loss is then
-            softmax's.
+        tau: the strength, >= 0; 0 is softmax, 1 the shift that is optimal for balanced accuracy.
+        post_hoc: the shift at test only, over a model trained with Softmax.
         normalized: shift by ln pi_c as published; False: by ln n_c. They differ by a constant,
             which only matters where there is a background that is not shifted.
     """
 
     def __init__(
         self,
-        frequency: ClassFrequency | DeferredFrequency,
+        frequency: FrequencySource,
         background: bool = True,
         tau: float = 1.0,
         post_hoc: bool = False,
         normalized: bool = True,
     ) -> None:
-        super().__init__(len(frequency), background)
         require_at_least(self, 0, tau=tau)
         self.tau, self.post_hoc, self.normalized = tau, post_hoc, normalized
-        self.set_frequency(frequency)
+        super().__init__(frequency, background)
 
-    def _derive(self, frequency: ClassFrequency) -> None:
+    def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         prior = log_prior(frequency) if self.normalized else np.log(seen_count(frequency))
-        shift = self.tau * prior
-        self._constant("shift", np.append(shift, 0.0) if self.background else shift)
+        return {"shift": self._with_background(self.tau * prior, 0.0)}
+
+    def _scale_and_shift(self) -> tuple[None, Tensor | None]:
+        return None, -self.shift if self.post_hoc else None
 
     def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         shifted = logits if self.post_hoc else logits + self.shift.to(logits.dtype)
         return F.cross_entropy(shifted, labels)
-
-    def _adjust(self, logits: Tensor) -> Tensor:
-        return logits - self.shift.to(logits.dtype) if self.post_hoc else logits
-
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        scale, shift = self._identity()
-        return scale, -self.shift.cpu().numpy() if self.post_hoc else shift

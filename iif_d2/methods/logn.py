@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency, LongTailMethod
+from ..frequency import FrequencySource
+from .base import METHOD_REGISTRY, LongTailMethod
 from .ranks import sum_over_ranks
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()
@@ -30,10 +28,8 @@ class LogN(LongTailMethod):
     has_state = True
     second_stage = True
 
-    def __init__(
-        self, frequency: ClassFrequency | DeferredFrequency, background: bool = True
-    ) -> None:
-        super().__init__(len(frequency), background)
+    def __init__(self, frequency: FrequencySource, background: bool = True) -> None:
+        super().__init__(frequency, background)
         zeros = torch.zeros(self.num_classes, dtype=torch.float64)
         self.register_buffer("num_observed", torch.tensor(0))
         self.register_buffer("mean", zeros)
@@ -60,26 +56,14 @@ class LogN(LongTailMethod):
         for buffer in (self.num_observed, self.mean, self.squared_deviation):
             buffer.zero_()
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
-        return F.cross_entropy(logits, labels)
-
-    def _adjust(self, logits: Tensor) -> Tensor:
-        shift, std = (moment.to(logits.dtype) for moment in self._moments())
-        classes = (logits[:, : self.num_classes] - shift) / std
-        return torch.cat([classes, logits[:, self.num_classes :]], dim=1)
-
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        shift, std = (moment.cpu().numpy() for moment in self._moments())
-        scale, bias = self._identity()
-        scale[: self.num_classes], bias[: self.num_classes] = 1 / std, -shift / std
-        return scale, bias
-
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        """mu - beta and std, float64 (C,)."""
+    def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
         if int(self.num_observed) == 0:
             raise ConfigError(
                 "LogN has observed no logits yet; before a test, call observe(logits) for every "
                 "batch of one pass over the training set, or load a checkpoint that holds them"
             )
         std = (self.squared_deviation / self.num_observed).sqrt()
-        return self.mean - self.mean.min(), torch.where(std > 0, std, 1.0)
+        std = torch.where(std > 0, std, 1.0)
+        shift = (self.mean.min() - self.mean) / std
+        columns = (0, int(self.background))
+        return F.pad(1 / std, columns, value=1.0), F.pad(shift, columns)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency, LongTailMethod
-from .options import require_at_least, require_one_of
-from .registry import METHOD_REGISTRY
+from ..frequency import ClassFrequency, FrequencySource
+from .base import METHOD_REGISTRY, LongTailMethod, require_at_least, require_one_of
 from .weights import seen_count
 
 MODES = ("exps", "probs", "logits")
@@ -25,8 +22,9 @@ class NorCal(LongTailMethod):
     Model Calibration for Long-Tailed Object Detection and Instance Segmentation", NeurIPS 2021.
 
     Args:
-        gamma: the strength, to be chosen on the training set; 0 is off, as released. The default is
-            about what suits a softmax-trained R50 on LVIS (unverified).
+        gamma: the strength, >= 0, to be chosen on the training set; 0 is off, as released, 1 is
+            logit adjustment with tau 1. The default is about what suits a softmax-trained R50 on
+            LVIS (unverified).
         mode: what a_c multiplies: "exps", exp(z) as above; "probs", softmax(z), which is the same
             with `renorm`; "logits", z, then softmax.
         renorm: False leaves "probs" as products that no longer sum to 1.
@@ -36,14 +34,13 @@ class NorCal(LongTailMethod):
 
     def __init__(
         self,
-        frequency: ClassFrequency | DeferredFrequency,
+        frequency: FrequencySource,
         background: bool = True,
         gamma: float = 0.6,
         mode: str = "exps",
         renorm: bool = True,
         weighting: str = "gamma",
     ) -> None:
-        super().__init__(len(frequency), background)
         require_at_least(self, 0, gamma=gamma)
         require_one_of(self, MODES, mode=mode)
         require_one_of(self, WEIGHTINGS, weighting=weighting)
@@ -52,37 +49,25 @@ class NorCal(LongTailMethod):
         if mode != "probs" and not renorm:
             raise ConfigError(f"NorCal: mode {mode} has no form without renorm; use probs")
         self.gamma, self.mode, self.renorm, self.weighting = gamma, mode, renorm, weighting
-        self.set_frequency(frequency)
+        if not renorm:
+            self.not_affine = "with renorm=False its scores do not sum to 1, as a softmax's do"
+        super().__init__(frequency, background)
 
-    def _derive(self, frequency: ClassFrequency) -> None:
+    def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         count = seen_count(frequency)
         if self.weighting == "gamma":
             log_factor = -self.gamma * np.log(count)
         else:
             log_factor = np.log1p(-self.gamma) - np.log1p(-(self.gamma**count))
-        self._constant("log_factor", np.append(log_factor, 0.0) if self.background else log_factor)
+        return {"log_factor": self._with_background(log_factor, 0.0)}
 
-    def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
-        return F.cross_entropy(logits, labels)
+    def _scale_and_shift(self) -> tuple[Tensor | None, Tensor | None]:
+        if self.mode == "logits":
+            return self.log_factor.exp(), None
+        return None, self.log_factor
 
     def _adjust(self, logits: Tensor) -> Tensor:
-        if self.mode == "logits":
-            return logits * self.log_factor.exp().to(logits.dtype)
-        if not self.renorm:
-            logits = logits.log_softmax(dim=1)
-        return logits + self.log_factor.to(logits.dtype)
-
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        log_factor = self.log_factor.cpu().numpy()
-        scale, shift = self._identity()
-        if self.mode == "logits":
-            return np.exp(log_factor), shift
-        if not self.renorm:
-            raise ConfigError(
-                "NorCal cannot be folded with renorm=False: its scores do not sum to 1, as a "
-                "softmax's do"
-            )
-        return scale, log_factor
+        return super()._adjust(logits if self.renorm else logits.log_softmax(dim=1))
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         adjusted = self._adjust(logits)

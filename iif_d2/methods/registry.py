@@ -1,25 +1,29 @@
-"""The names a config may give a method, and the one function that builds from them."""
+"""The names a config may give a method, its options there, and the function that builds it."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
-from fvcore.common.registry import Registry
-
 from ..errors import ConfigError, UnknownNameError
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency, LongTailMethod
+from ..frequency import FrequencySource
+from .base import METHOD_REGISTRY, LongTailMethod
 
-METHOD_REGISTRY = Registry("METHOD")
-METHOD_REGISTRY.__doc__ = "Subclasses of `LongTailMethod`, by the name that METHOD takes."
+
+def find_method(name: str) -> type[LongTailMethod]:
+    """The class of this name.
+
+    Raises:
+        UnknownNameError: no such method.
+    """
+    if name not in METHOD_REGISTRY:
+        raise UnknownNameError.of("method", name, [key for key, _ in METHOD_REGISTRY])
+    return METHOD_REGISTRY.get(name)
 
 
 def build_method(
-    name: str,
-    frequency: ClassFrequency | DeferredFrequency,
-    background: bool = True,
-    **options: Any,
+    name: str, frequency: FrequencySource, background: bool = True, **options: Any
 ) -> LongTailMethod:
     """The method of this name over these class frequencies.
 
@@ -32,14 +36,49 @@ def build_method(
     Raises:
         UnknownNameError: no such method.
         ConfigError: an option the method does not have, or one it cannot work with.
+
+    Example:
+        >>> method = build_method("IIF", count_class_frequency("lvis_v1_train"), variant="base10")
+        >>> loss = method.loss(logits, labels)  # (R, 1204) and (R,)
     """
-    if name not in METHOD_REGISTRY:
-        raise UnknownNameError.of("method", name, [key for key, _ in METHOD_REGISTRY])
-    method = METHOD_REGISTRY.get(name)
-    known = set(inspect.signature(method).parameters) - {"frequency", "background"}
+    method = find_method(name)
+    known = _parameters(method)
     for option in options:
         if option not in known:
             raise ConfigError(
                 f"{name} has no option {option!r}; it has: {', '.join(sorted(known)) or 'none'}"
             )
     return method(frequency, background, **options)
+
+
+def default_options(method: type[LongTailMethod]) -> dict[str, Any]:
+    """The options that a config may set, with the defaults of the method's `__init__`."""
+    given = method.given_by_model
+    return {name: value for name, value in _parameters(method).items() if name not in given}
+
+
+def option_meanings(method: type[LongTailMethod]) -> dict[str, str]:
+    """What the `Args` of its docstring, or of a parent's, say of each of these options."""
+    said: dict[str, str] = {}
+    for kind in reversed(method.__mro__):
+        _, _, args = inspect.cleandoc(kind.__doc__ or "").partition("\nArgs:\n")
+        for name, text in re.findall(r"^ {4}(\w+): (.+(?:\n {5,}.+)*)", args, re.MULTILINE):
+            said[name] = " ".join(text.split())
+    return {name: said.get(name, "") for name in default_options(method)}
+
+
+def config_node(method: type[LongTailMethod]) -> dict[str, Any]:
+    """A config's node for a method: its options as keys; empty where it has none."""
+    return {name.upper(): value for name, value in default_options(method).items()}
+
+
+def method_options(cfg: Any) -> dict[str, Any]:
+    """The options of the method that MODEL.LONG_TAIL names, as `build_method` takes them."""
+    node = cfg.MODEL.LONG_TAIL
+    return {key.lower(): value for key, value in node.get(node.METHOD, {}).items()}
+
+
+def _parameters(method: type[LongTailMethod]) -> dict[str, Any]:
+    parameters = inspect.signature(method).parameters
+    shared = ("frequency", "background")
+    return {name: p.default for name, p in parameters.items() if name not in shared}

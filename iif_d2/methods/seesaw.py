@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..frequency import ClassFrequency
-from .base import DeferredFrequency, LongTailMethod
-from .options import require_at_least
+from ..frequency import FrequencySource
+from .base import METHOD_REGISTRY, LongTailMethod, Reads, require_at_least
 from .ranks import sum_over_ranks
-from .registry import METHOD_REGISTRY
 
 
 @METHOD_REGISTRY.register()
@@ -30,27 +27,31 @@ class Seesaw(LongTailMethod):
     background there are C logits and no objectness; test: softmax(z).
 
     N is state: it decides how a resumed training goes on. `eval()` leaves it alone.
+
+    Args:
+        p: the exponent of the mitigation, >= 0; 0.8 in the paper.
+        q: the exponent of the compensation, >= 0; 2 in the paper.
+        eps: the least score that a compensation divides by, > 0; 0.01 in the release.
     """
 
     uses_frequency = False
     has_state = True
-    reads = "softmax and objectness"
-    not_affine = (
-        "its scores are the product of two softmaxes, over the classes and over the objectness"
-    )
+    reads = Reads("softmax and objectness")
 
     def __init__(
         self,
-        frequency: ClassFrequency | DeferredFrequency,
+        frequency: FrequencySource,
         background: bool = True,
         p: float = 0.8,
         q: float = 2.0,
         eps: float = 1e-2,
     ) -> None:
-        super().__init__(len(frequency), background)
         require_at_least(self, 0, p=p, q=q)
         require_at_least(self, 1e-12, eps=eps)
         self.p, self.q, self.eps = p, q, eps
+        if background:
+            self.not_affine = "its scores are the product of two softmaxes, classes and objectness"
+        super().__init__(frequency, background)
         self.register_buffer("label_count", torch.zeros(self.num_classes, dtype=torch.int64))
 
     @property
@@ -85,9 +86,6 @@ class Seesaw(LongTailMethod):
         log_score = classes.log_softmax(dim=1)
         own = log_score.gather(1, label[:, None]).clamp(min=math.log(self.eps))
         return mitigation + self.q * (log_score - own).clamp(min=0)
-
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        return super()._affine() if self.background else self._identity()
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         scores = logits[:, : self.num_classes].softmax(dim=1)

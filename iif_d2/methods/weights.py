@@ -1,7 +1,4 @@
-"""The class weights of IIF: Eq. 2 and 3, and the variants of the paper's ablation.
-
-Variant formulas and reference values: shared METHODS.md, after Alexandridis et al.
-"""
+"""The class weights of IIF: Eq. 2 and 3, and the variants of the paper's ablation."""
 
 from __future__ import annotations
 

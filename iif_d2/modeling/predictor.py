@@ -14,10 +14,9 @@ from detectron2.modeling.roi_heads.fast_rcnn import (
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ..config import method_options
 from ..data import config_frequency
 from ..errors import ConfigError, UnknownNameError
-from ..methods import LongTailMethod, build_method
+from ..methods import LongTailMethod, build_method, method_options
 from ..ops.exact_topk import with_exact_topk
 from .cosine import CosineLinear
 

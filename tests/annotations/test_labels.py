@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iif_d2 import count_class_frequency
 from iif_d2.annotations import json_parts, labels
 from iif_d2.errors import DataError
-from iif_d2.frequency import count_class_frequency
 
 NASTY = ('"}, {"', '}, {"image_id": 7, "category_id": 1}]', '"annotations": [{', "é\\", "")
 FILLERS = st.one_of(

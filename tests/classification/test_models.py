@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from iif_classification.config import load_config
+from iif_classification.methods_config import OWN_METHODS
 from iif_classification.modeling import CosineClassifier, NormedClassifier, build_model
 from iif_classification.modeling.backbones import BACKBONES, backbone
 from iif_classification.modeling.cifar_resnet import BasicBlock, CifarResNet, SqueezeExcite
-from iif_classification.modeling.methods import method_options
 
 from iif_d2.errors import ConfigError, UnknownNameError
 from iif_d2.frequency import ClassFrequency
-from iif_d2.methods import METHOD_REGISTRY
+from iif_d2.methods import METHOD_REGISTRY, default_options
 
 
 @pytest.fixture
@@ -117,11 +117,15 @@ def test_learnt_scale_learns_and_a_fixed_one_is_no_parameter(counts):
     assert sizes == {"cosine": 256, "learnt_cosine": 257, "linear": 260}
 
 
-def test_config_nodes_name_options_that_the_methods_have(counts):
-    nodes = load_config("").METHOD
-    for name, node in nodes.items():
-        if isinstance(node, dict):
-            assert {key.lower() for key in node} <= method_options(name), name
+def test_every_option_is_a_key_and_the_recipes_differ_where_they_say():
+    nodes = {key: node for key, node in load_config("").METHOD.items() if isinstance(node, dict)}
+    methods = {name: m for name, m in METHOD_REGISTRY if m.supports_no_background} | OWN_METHODS
+    differ = {}
+    for name, method in methods.items():
+        node, default = nodes.pop(name, {}), default_options(method)
+        assert {key.lower() for key in node} == default.keys(), name
+        differ |= {f"{name}.{k}": v for k, v in node.items() if v != default[k.lower()]}
+    assert not nodes and differ == {"IIF.VARIANT": "smooth", "DisAlign.RHO": 1.2}
 
 
 @pytest.mark.parametrize("name", [*(name for name, _ in METHOD_REGISTRY), "RIDE"])

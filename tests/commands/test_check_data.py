@@ -6,9 +6,8 @@ import shutil
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from iif_d2 import register_long_tail_instances
+from iif_d2 import ClassFrequency, count_class_frequency, register_long_tail_instances
 from iif_d2.commands import check_data, main
-from iif_d2.frequency import ClassFrequency, count_class_frequency
 
 from ..conftest import CLASS_NAMES, make_dataset
 

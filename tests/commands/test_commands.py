@@ -8,11 +8,12 @@ import torch
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
+from iif_d2 import ClassFrequency, count_class_frequency
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.commands import COMMANDS, main
 from iif_d2.evaluation import Detections
 from iif_d2.evaluation.results import load_results, results_table, save_results
-from iif_d2.frequency import GROUPS, ClassFrequency, count_class_frequency
+from iif_d2.frequency import GROUPS
 from iif_d2.plots.drawing import draw_detections
 
 from ..conftest import TINY

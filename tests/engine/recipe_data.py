@@ -14,7 +14,7 @@ from detectron2.data.datasets.lvis import get_lvis_instances_meta, register_lvis
 from PIL import Image
 
 from iif_d2.data import attach_class_frequency
-from iif_d2.frequency import packaged_frequency
+from iif_d2.data.frequency import packaged_frequency
 
 SIZE = 64
 COUNTS = {

@@ -10,10 +10,10 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
-from iif_d2.config import load_config, method_options
+from iif_d2.config import load_config
 from iif_d2.data import config_frequency
 from iif_d2.engine import LongTailTrainer
-from iif_d2.methods import METHOD_REGISTRY, build_method
+from iif_d2.methods import METHOD_REGISTRY, build_method, method_options
 from iif_d2.modeling import CosineLinear, NormedConv2d
 
 from .recipes import RECIPES, REFERENCE, ROOT, VARIANTS, expected

@@ -10,7 +10,13 @@ import torch
 
 from iif_d2 import ClassFrequency
 from iif_d2.errors import ConfigError, DataError, UnknownNameError
-from iif_d2.methods import METHOD_REGISTRY, DeferredFrequency, build_method
+from iif_d2.methods import (
+    METHOD_REGISTRY,
+    DeferredFrequency,
+    Reads,
+    build_method,
+    option_meanings,
+)
 
 from .helpers import random_batch, random_frequency
 
@@ -303,6 +309,51 @@ def test_an_unknown_option_is_an_error_that_lists_the_known(name, background):
     with pytest.raises(ConfigError, match=f"{name} has no option 'flavour'") as error:
         build_method(name, random_frequency(3), background, flavour=1)
     assert all(option in str(error.value) for option in known)
+
+
+@pytest.mark.parametrize(("name", "method"), sorted(METHOD_REGISTRY))
+def test_every_option_says_what_it_means(name, method):
+    assert all(len(meaning) > 20 for meaning in option_meanings(method).values())
+
+
+@every_method
+def test_scale_and_shift_are_the_test_unless_a_reason_is_given(name, background):
+    method = build(name, background)
+    logits, _ = random_batch(method)
+    if method.not_affine is not None:
+        with pytest.raises(ConfigError, match=f"{name} cannot be folded: "):
+            method.affine()
+        return
+    scale, shift = (torch.tensor(values[: method.num_logits]) for values in method.affine())
+    adjusted = logits * scale + shift
+    scores = adjusted.sigmoid() if method.sigmoid_scores else adjusted.softmax(dim=1)
+    found = method.probabilities(logits)[:, : method.num_logits]
+    torch.testing.assert_close(found, scores, rtol=1e-12, atol=1e-12)
+
+
+@every_method
+def test_what_it_reads_survives_its_text(name, background):
+    reads = build(name, background).reads
+    assert Reads.parse(str(reads)) == reads
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("Softmax", {}, "softmax"),
+        ("DisAlign", {}, "softmax"),
+        ("NorCal", {}, "softmax"),
+        ("IIF", {}, "softmax by IIF raw, image, sum, 1"),
+        ("IIF", {"variant": "base10", "strength": 0.5}, "softmax by IIF base10, image, sum, 0.5"),
+        ("IIF", {"post_hoc": True}, "softmax"),
+        ("Sigmoid", {}, "sigmoid"),
+        ("EQLv2", {}, "sigmoid with a background"),
+        ("GOL", {}, "Gumbel"),
+        ("Seesaw", {}, "softmax and objectness"),
+    ],
+)
+def test_what_it_reads_is_called_as_checkpoints_of_0_1_0_do(name, options, text):
+    assert str(build_method(name, random_frequency(3), **options).reads) == text
 
 
 def test_an_unknown_method_is_an_error_that_lists_the_known():

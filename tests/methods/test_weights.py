@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from iif_d2.data.frequency import packaged_frequency
 from iif_d2.errors import ConfigError, DataError, UnknownNameError
-from iif_d2.frequency import ClassFrequency, packaged_frequency
+from iif_d2.frequency import ClassFrequency
 from iif_d2.methods import VARIANTS, iif_weights
 
 # METHODS.md, normalizer "images": data set, class index, then raw ... base10 on images, and raw and

@@ -129,7 +129,7 @@ def _truth(path: Path) -> None:
 
 def _frequency(path: Path) -> None:
     from iif_d2 import iif_weights
-    from iif_d2.frequency import load_frequency
+    from iif_d2.data.frequency import load_frequency
 
     frequency = load_frequency(str(path))
     frequency.describe(), frequency.groups()

@@ -98,7 +98,7 @@ def count_at_once(json_file: str, cache: str) -> int:
 
 
 def _count(json_file: str, cache: str, barrier, counted) -> None:
-    from iif_d2.frequency import ClassFrequency, count_class_frequency
+    from iif_d2 import ClassFrequency, count_class_frequency
 
     save = ClassFrequency.save
 

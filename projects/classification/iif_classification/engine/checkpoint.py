@@ -19,6 +19,7 @@ from iif_d2.files.tensor_files import load_tensors
 from iif_d2.files.yaml_files import parse_yaml
 from iif_d2.frequency import ClassFrequency
 
+from ..config import default_config
 from ..modeling.recognizer import Recognizer
 
 # What a model file holds.
@@ -122,7 +123,8 @@ def load_state(path: str, model: Recognizer, frequency: ClassFrequency, cfg: Cfg
     content = _load(path)
     if "training" not in content:
         raise CheckpointError(f"{path} is a model, not a training state; use MODEL.WEIGHTS")
-    saved, now = _flat(content["config"]), _flat(yaml.safe_load(cfg.dump()))
+    default, now = (_flat(yaml.safe_load(c.dump())) for c in (default_config(), cfg))
+    saved = {**default, **_flat(content["config"])}  # a key that its version lacked: the default
     for key in sorted(saved.keys() | now.keys()):
         if saved.get(key) != now.get(key) and not key.startswith(_FREE_KEYS):
             raise CheckpointError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from iif_d2.errors import ConfigError
-from iif_d2.frequency import ClassFrequency
-from iif_d2.methods import LDAM
+from iif_d2.frequency import ClassFrequency, FrequencySource
+from iif_d2.methods.ldam import LDAM
 from iif_d2.methods.weights import seen_count
 
 
@@ -20,16 +21,16 @@ class RIDE(LDAM):
     the largest, so that rare classes decide more of how far experts differ. Test: softmax(m).
 
     Args:
-        diversity: .45 CIFAR-LT, .2 ImageNet-LT.
+        diversity: the weight of the divergence between experts that is rewarded, >= 0: .45
+            CIFAR-LT, .2 ImageNet-LT.
         temperature_share: f, in [0, 1]; .05 from memory of the release (unverified).
-        max_margin, scale, beta, deferred_epoch: LDAM's.
     """
 
     takes_experts = True
 
     def __init__(
         self,
-        frequency: ClassFrequency,
+        frequency: FrequencySource,
         background: bool = False,
         diversity: float = 0.45,
         temperature_share: float = 0.05,
@@ -63,9 +64,9 @@ class RIDE(LDAM):
             total = total - self.diversity * temperature.mean() ** 2 * apart
         return total
 
-    def _derive(self, frequency: ClassFrequency) -> None:
-        super()._derive(frequency)
+    def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         count = seen_count(frequency)
         share = self.temperature_share
         temperature = 1 - share + share * len(count) * count / count.sum()
-        self._constant("temperature", temperature / temperature.max())
+        temperature /= temperature.max()
+        return {**super().derive(frequency), "temperature": temperature}

@@ -1,0 +1,123 @@
+"""The class frequencies of a method: where they come from, and what a checkpoint keeps of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import ConfigError
+from ..frequency import ClassFrequency, FrequencySource
+
+
+class FrequencyHolder(nn.Module):
+    """A module that holds class counts in its state, and constants that follow from them.
+
+    A subclass writes `derive`. Counts at hand are taken at once, deferred ones when first needed;
+    those of a checkpoint take their place when it is loaded.
+
+    Attributes:
+        num_classes: C, foreground classes.
+        loaded_frequency: a checkpoint's counts, when one came.
+    """
+
+    uses_frequency = True  # else it needs no counts, and its state dict has none
+
+    def __init__(self, frequency: FrequencySource) -> None:
+        super().__init__()
+        self.num_classes = len(frequency)
+        self.loaded_frequency: ClassFrequency | None = None
+        self._source = frequency
+        self._current: ClassFrequency | None = None
+        if not self.uses_frequency:
+            return
+        self.register_buffer("image_count", torch.zeros(self.num_classes, dtype=torch.int64))
+        # -1: the source has no instance counts, or nothing is known yet
+        self.register_buffer("instance_count", torch.full((self.num_classes,), -1))
+        self.register_buffer("num_images", torch.tensor(-1))
+        if isinstance(frequency, ClassFrequency):
+            self._take(frequency)
+
+    def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
+        """The constants that follow from the counts, by the name of the attribute.
+
+        They are kept in float64 and follow the device; checkpoints leave them out.
+        """
+        return {}
+
+    @property
+    def frequency(self) -> ClassFrequency:
+        """The counts in force; counts them if that has not happened yet."""
+        if self._current is None:
+            self.use_source()
+        return self._current
+
+    def source_frequency(self) -> ClassFrequency:
+        """The counts the method was built with, whatever a checkpoint brought.
+
+        Raises:
+            ConfigError: they are of another number of classes.
+        """
+        frequency = self._source.resolve()
+        if len(frequency) != self.num_classes:
+            raise ConfigError(
+                f"MODEL.ROI_HEADS.NUM_CLASSES is {self.num_classes}, but {self._source.name} has "
+                f"{len(frequency)} classes; set NUM_CLASSES to {len(frequency)}"
+            )
+        return frequency
+
+    def source_name(self) -> str:
+        """What messages call the counts the method was built with."""
+        return self._source.name
+
+    def use_source(self) -> None:
+        """Go back to the counts the method was built with."""
+        self._take(self.source_frequency())
+
+    def _settle(self) -> None:
+        """Count now where that has not happened yet."""
+        if self.uses_frequency and self._current is None:
+            self.use_source()
+
+    def _take(self, frequency: ClassFrequency) -> None:
+        self._current = frequency
+        instances = frequency.instance_count
+        self.image_count.copy_(torch.tensor(frequency.image_count))
+        self.instance_count.copy_(torch.tensor(-1 if instances is None else instances))
+        self.num_images.fill_(frequency.num_images)
+        for name, values in self.derive(frequency).items():
+            tensor = torch.tensor(values, dtype=torch.float64, device=self.image_count.device)
+            self.register_buffer(name, tensor, persistent=False)
+
+    def _apply(self, fn, *args, **kwargs):
+        exact = dict(self._buffers)
+        super()._apply(fn, *args, **kwargs)
+        for name, before in exact.items():  # `.half()` must not round constants and state
+            after = self._buffers[name]
+            if after is not None and after.dtype != before.dtype:
+                self._buffers[name] = before.to(after.device)
+        return self
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        counts = [prefix + name for name in ("image_count", "instance_count", "num_images")]
+        if self.uses_frequency and all(key in state_dict for key in counts):
+            self._take_loaded()
+        # A plain Detectron2 checkpoint has nothing of a method's: no counts (the config's are
+        # used), no gathered state, no second-stage parameters. Nothing is wrong with that.
+        own = {prefix + name for name in (*self._buffers, *self._parameters)}
+        missing_keys = args[2]
+        missing_keys[:] = [key for key in missing_keys if key not in own]
+
+    def _take_loaded(self) -> None:
+        if int(self.num_images) < 0:
+            return  # saved before its first use
+        instances = self.instance_count.cpu().numpy()
+        names = getattr(self._current or self._source, "class_names", None)
+        self.loaded_frequency = ClassFrequency(
+            names or [f"class {index}" for index in range(self.num_classes)],
+            self.image_count.cpu().numpy(),
+            None if (instances < 0).any() else instances,
+            int(self.num_images),
+        )
+        self._take(self.loaded_frequency)

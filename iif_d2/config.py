@@ -76,9 +76,8 @@ def add_iif_config(cfg: CN) -> None:
     # 0: MAX_ITER and STEPS as they are.
     cfg.SOLVER.EPOCHS = 0
 
-    # Logs beside the console, metrics.json and TensorBoard: any of "wandb" and "mlflow".
     cfg.LOG = CN()
-    cfg.LOG.WRITERS = ()
+    cfg.register_deprecated_key("LOG.WRITERS")  # of version 0.1.0; W&B reads TensorBoard's files
     # Iterations between two looks at the classifier's weight norms and gradient shares by group; 0
     # is never. 20 is Detectron2's period of writing.
     cfg.LOG.CLASSIFIER_PERIOD = 20

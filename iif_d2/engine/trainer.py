@@ -60,7 +60,6 @@ from .second_stage import (
     second_stage_methods,
 )
 from .statistics import share_statistics
-from .writers import extra_writers
 
 OPTIMIZERS = ("SGD", "ADAMW")
 
@@ -158,8 +157,7 @@ class LongTailTrainer(DefaultTrainer):
         return ClassifierStats(self.cfg, period) if period > 0 and comm.is_main_process() else None
 
     def build_writers(self) -> list:
-        """Console, metrics.json and TensorBoard as `DefaultTrainer` has them, and LOG.WRITERS."""
-        self._writers = [*super().build_writers(), *extra_writers(self.cfg)]
+        self._writers = super().build_writers()
         return self._writers
 
     def run_step(self) -> None:

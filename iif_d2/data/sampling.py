@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,19 @@ class TrainingBatches:
             if len(group) == self._batch_size:
                 yield group[:]
                 group.clear()
+
+
+class NamedBatches:
+    """Any other training loader, which now remembers the images of the batch it gave last."""
+
+    def __init__(self, loader: Iterable[list[dict]]) -> None:
+        self._loader = loader
+        self.images: list[str] = []
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        for batch in self._loader:
+            self.images = [str(image.get("file_name", "")) for image in batch]
+            yield batch
 
 
 class _Batches(Sampler):

@@ -1,4 +1,4 @@
-"""From a command line to a frozen config and a log."""
+"""One process of a run: from the command line to a config and a log, then train or evaluate."""
 
 from __future__ import annotations
 
@@ -13,10 +13,24 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
+from ..checkpoint import load_trained_model
 from ..config import config_path, load_config
-from ..files import restored_on_error
-from .lazy import load_lazy_config
-from .run_lock import hold_output_dir
+from ..errors import IIFError
+from ..files import hold_folder, restored_on_error
+from .lazy import evaluate_lazy, load_lazy_config, load_lazy_model
+from .trainer import LongTailTrainer
+
+
+def main(args: Namespace) -> dict | None:
+    """What `train_net.py` does in each process; the results of the last evaluation."""
+    with setup(args) as cfg:
+        if args.eval_only and isinstance(cfg, DictConfig):
+            return evaluate_lazy(cfg, load_lazy_model(cfg, args.resume))
+        if args.eval_only:
+            return LongTailTrainer.test(cfg, load_trained_model(cfg, args.resume))
+        trainer = LongTailTrainer(cfg)
+        trainer.resume_or_load(args.resume)
+    return trainer.train()
 
 
 @contextmanager
@@ -28,14 +42,14 @@ def setup(args: Namespace) -> Iterator[CfgNode | DictConfig]:
     run's is put back.
 
     Raises:
-        ConfigError: see `load_config`, `load_lazy_config` and `hold_output_dir`.
+        ConfigError: see `load_config` and `load_lazy_config`; or another run trains in OUTPUT_DIR.
         DataError: OUTPUT_DIR cannot be written.
     """
     lazy = args.config_file.endswith(".py")
     cfg = (load_lazy_config if lazy else load_config)(args.config_file, args.opts)
     output_dir = cfg.train.output_dir if lazy else cfg.OUTPUT_DIR
     if not args.eval_only:
-        hold_output_dir(output_dir)
+        _hold(output_dir)
     if args.config_file:  # which Detectron2 copies into the log, also one of the package's own
         args.config_file = config_path(args.config_file)
     written = os.path.join(output_dir, "config.yaml")
@@ -44,3 +58,16 @@ def setup(args: Namespace) -> Iterator[CfgNode | DictConfig]:
         rank = comm.get_rank()
         setup_logger(output_dir, distributed_rank=rank, name="iif_d2", abbrev_name="iif")
         yield cfg
+
+
+def _hold(output_dir: str) -> None:
+    """Take OUTPUT_DIR for this run until it ends, however it ends; every rank raises alike."""
+    error = None
+    if comm.is_main_process():
+        try:
+            hold_folder(output_dir)
+        except IIFError as refused:
+            error = refused
+    error = comm.all_gather(error)[0]
+    if error is not None:
+        raise error

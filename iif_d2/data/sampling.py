@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError, DataError
+from ..seeds import derived_seed
 from .dicts import DatasetDicts
 from .sharing import training_dicts
 from .workers import prepare_workers
@@ -221,8 +222,3 @@ def seeded(*parts: int) -> Iterator[None]:
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
-
-
-def derived_seed(*parts: int) -> int:
-    """A 63-bit seed that differs, to all appearance at random, for every tuple of parts >= 0."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

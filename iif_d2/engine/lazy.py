@@ -42,16 +42,10 @@ logger = logging.getLogger(__name__)
 
 _LOADER_OPTIONS = ("total_batch_size", "aspect_ratio_grouping", "num_workers")
 _NOTHING = object()
-# RuntimeError: Detectron2 has no such file in its model zoo
-_BAD_CONFIG = (
-    SyntaxError,
-    ImportError,
-    KeyError,
-    AttributeError,
-    RuntimeError,
-    OmegaConfBaseException,
+_BAD_CONFIG = (  # RuntimeError: Detectron2 has no such file in its model zoo
+    SyntaxError, ImportError, KeyError, AttributeError, RuntimeError, OmegaConfBaseException,
     HydraException,
-)
+)  # fmt: skip
 
 
 def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:

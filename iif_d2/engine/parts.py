@@ -48,47 +48,26 @@ OPTIMIZERS = ("SGD", "ADAMW")
 
 @dataclass(frozen=True)
 class TrainingParts:
-    """What `LongTailTrainer` takes from a config, of either kind.
+    """What `LongTailTrainer` takes from a config, of either kind. Periods are in iterations."""
 
-    Attributes:
-        cfg: the config itself, its schedule fitted to this run.
-        model: on its device; for a second stage, frozen but for its methods.
-        data_loader: gives batches without end. Resuming is exact with `TrainingBatches` only.
-        optimizer: of the model's parameters that learn.
-        scheduler: of the optimizer's learning rate, by the iteration.
-        evaluate: evaluates a model and gives the results.
-        weights: the checkpoint to start from; "" for none.
-        output_dir: the folder of all that the run writes.
-        max_iter: iterations of the whole training.
-        checkpointer: arguments of Detectron2's `PeriodicCheckpointer`.
-        eval_period: iterations between evaluations; 0 evaluates at the end only.
-        log_period: iterations between two lines of metrics.json.
-        amp: whether to train in mixed precision.
-        ddp: arguments of Detectron2's `create_ddp_model`.
-        fixed_statistics: whether BatchNorm of the backbone keeps the statistics it came with.
-        class_frequency: gives the class frequencies; None where nothing is known of them.
-        classifier_period: iterations between two looks at the classifier; 0 is never.
-        hooks: further ones, which come before a checkpoint is saved.
-    """
-
-    cfg: CfgNode | DictConfig
-    model: nn.Module
-    data_loader: Iterable[list[dict]]
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    evaluate: Callable[[nn.Module], dict]
-    weights: str
+    cfg: CfgNode | DictConfig  # its schedule fitted to this run
+    model: nn.Module  # on its device; for a second stage, frozen but for its methods
+    data_loader: Iterable[list[dict]]  # without end; exactly resumed if a `TrainingBatches`
+    optimizer: torch.optim.Optimizer  # of the parameters that learn
+    scheduler: torch.optim.lr_scheduler.LRScheduler  # stepped by the iteration
+    evaluate: Callable[[nn.Module], dict]  # gives a model's results
+    weights: str  # the checkpoint to start from; "" for none
     output_dir: str
     max_iter: int
-    checkpointer: Mapping[str, Any]
-    eval_period: int
-    log_period: int
-    amp: bool
-    ddp: Mapping[str, Any]
-    fixed_statistics: bool
-    class_frequency: Callable[[], ClassFrequency] | None
-    classifier_period: int
-    hooks: Sequence[HookBase] = ()
+    checkpointer: Mapping[str, Any]  # arguments of Detectron2's `PeriodicCheckpointer`
+    eval_period: int  # 0: at the end only
+    log_period: int  # between two lines of metrics.json
+    amp: bool  # mixed precision
+    ddp: Mapping[str, Any]  # arguments of Detectron2's `create_ddp_model`
+    fixed_statistics: bool  # BatchNorm of the backbone keeps the statistics that it came with
+    class_frequency: Callable[[], ClassFrequency] | None  # None: nothing is known of the classes
+    classifier_period: int  # between two looks of `ClassifierStats`; 0: never
+    hooks: Sequence[HookBase] = ()  # further ones, which come before a checkpoint is saved
 
 
 class CfgBuilders:
@@ -169,20 +148,13 @@ class CfgBuilders:
         )
 
     @classmethod
-    def test(
-        cls, cfg: CfgNode, model: nn.Module, evaluators: Sequence[DatasetEvaluator] | None = None
-    ) -> dict:
-        """`evaluate` on DATASETS.TEST; with these evaluators, where some are given."""
-        if isinstance(evaluators, DatasetEvaluator):
-            evaluators = [evaluators]
-
-        def tests() -> Iterable[tuple[str, Iterable, DatasetEvaluator]]:
-            for index, name in enumerate(cfg.DATASETS.TEST):
-                loader = cls.build_test_loader(cfg, name)
-                given = evaluators and evaluators[index]
-                yield name, loader, given or cls.build_evaluator(cfg, name)
-
-        return evaluate(model, tests(), cfg.OUTPUT_DIR, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)
+    def test(cls, cfg: CfgNode, model: nn.Module) -> dict:
+        """`evaluate` on DATASETS.TEST."""
+        tests = (
+            (name, cls.build_test_loader(cfg, name), cls.build_evaluator(cfg, name))
+            for name in cfg.DATASETS.TEST
+        )
+        return evaluate(model, tests, cfg.OUTPUT_DIR, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)
 
 
 def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> TrainingParts:

@@ -46,14 +46,10 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         cfg: a yaml config or a LazyConfig; see `parts_from_cfg` and `parts_from_lazy`.
 
     Attributes:
-        cfg: the config, its schedule fitted to this run.
+        cfg, data_loader, optimizer, scheduler, max_iter: as in `TrainingParts`.
         model: in DistributedDataParallel, where there are several processes.
-        data_loader, optimizer, scheduler, max_iter: as in `TrainingParts`.
         checkpointer: a `LongTailCheckpointer`.
         start_iter: the first iteration; above 0 where a run is resumed.
-
-    Raises:
-        ConfigError, DataError: see there.
     """
 
     def __init__(self, cfg: CfgNode | DictConfig) -> None:
@@ -70,9 +66,8 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         step = ObservingTrainer
         if learns(self.model):  # DistributedDataParallel refuses a model without gradients
             on_cpu = next(self.model.parameters()).device.type == "cpu"
-            self.model = create_ddp_model(
-                self.model, **parts.ddp, **({"device_ids": None} if on_cpu else {})
-            )
+            devices = {"device_ids": None} if on_cpu else {}
+            self.model = create_ddp_model(self.model, **parts.ddp, **devices)
             step = AMPTrainer if parts.amp else SimpleTrainer
         self._trainer = step(self.model, self.data_loader, self.optimizer)
         self._second_stage = second_stage_methods(self.model)
@@ -83,32 +78,24 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         self.register_hooks(self.build_hooks())
         refuse_bad_gradients(self.model, self.optimizer)
 
-    def build_hooks(self) -> list[HookBase | None]:
+    def build_hooks(self) -> list[HookBase]:
         """What a step needs comes first, what resuming needs last."""
         parts, is_main = self._parts, comm.is_main_process()
-        writers = self.build_writers() if is_main else []
-        # After the checkpointer, so that a failure in an evaluation loses no training.
-        after_saving = evaluation_hooks(self.checkpointer, parts.eval_period, self._evaluate)
+        before = [BoundedHistory(), *self._frozen_norms()]
+        if is_main and parts.class_frequency and parts.classifier_period > 0:
+            before.append(ClassifierStats(parts.class_frequency, parts.classifier_period))
+        before += [hooks.IterationTimer(), hooks.LRScheduler(), *parts.hooks]
         if is_main:
-            after_saving.append(hooks.PeriodicWriter(writers, period=parts.log_period))
-        metrics = os.path.join(parts.output_dir, "metrics.json")
-        return [
-            BoundedHistory(),
-            self._frozen_norms(),
-            ClassifierStats(parts.class_frequency, parts.classifier_period)
-            if is_main and parts.class_frequency and parts.classifier_period > 0
-            else None,
-            hooks.IterationTimer(),
-            hooks.LRScheduler(),
-            *parts.hooks,
-            hooks.PeriodicCheckpointer(self.checkpointer, **parts.checkpointer)
-            if is_main
-            else None,
-            *after_saving,
-            ExactResume(self.data_loader, writers, metrics, after_saving)
-            if isinstance(self.data_loader, TrainingBatches)
-            else None,
-        ]
+            before.append(hooks.PeriodicCheckpointer(self.checkpointer, **parts.checkpointer))
+        # A failure in an evaluation loses no training, and what it finds is written.
+        writers = self.build_writers() if is_main else []
+        after = evaluation_hooks(self.checkpointer, parts.eval_period, self._evaluate)
+        if is_main:
+            after.append(hooks.PeriodicWriter(writers, parts.log_period))
+        if isinstance(self.data_loader, TrainingBatches):
+            metrics = os.path.join(parts.output_dir, "metrics.json")
+            after.append(ExactResume(self.data_loader, writers, metrics, after))
+        return before + after
 
     def build_writers(self) -> list[EventWriter]:
         """The console, metrics.json and TensorBoard."""
@@ -183,10 +170,10 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         self._last_results = self._parts.evaluate(self.model)
         return self._last_results
 
-    def _frozen_norms(self) -> FrozenNorms | None:
+    def _frozen_norms(self) -> list[HookBase]:
         if self._second_stage:
-            return FrozenNorms(self.model)
+            return [FrozenNorms(self.model)]
         if self._parts.fixed_statistics:
             backbone = self._parts.model.backbone
-            return FrozenNorms(getattr(backbone, "bottom_up", backbone))
-        return None
+            return [FrozenNorms(getattr(backbone, "bottom_up", backbone))]
+        return []

@@ -1,13 +1,13 @@
 """Training and evaluation.
 
-`train_net.py` -> `launch` (processes) -> `main` (command line) -> `LongTailTrainer`, which makes
-`TrainingParts` of a yaml config (`parts.py`) or of a `.py` config (`lazy.py`) and adds hooks.
+`train_net.py` -> `launch.py` (processes) -> `train.py` (command line) -> `trainer.py`, which takes
+`TrainingParts` from a yaml config (`parts.py`) or a `.py` config (`lazy.py`) and adds hooks.
 """
 
 from .launch import launch
 from .lazy import load_lazy_config, parts_from_lazy
-from .main import main, setup
 from .parts import TrainingParts, parts_from_cfg
+from .train import main, setup
 from .trainer import LongTailTrainer
 
 __all__ = [

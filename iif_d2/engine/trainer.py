@@ -139,9 +139,9 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
             DivergedError: losses, gradients or proposals are NaN or infinite.
         """
         super().train(self.start_iter, self.max_iter)
-        if isinstance(self.cfg, CfgNode) and self.cfg.TEST.EXPECTED_RESULTS:
-            if comm.is_main_process():
-                verify_results(self.cfg, self._last_results)
+        expected = isinstance(self.cfg, CfgNode) and self.cfg.TEST.EXPECTED_RESULTS
+        if expected and comm.is_main_process():
+            verify_results(self.cfg, self._last_results)
         return self._last_results
 
     def run_step(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from detectron2.engine import default_argument_parser
 
-from iif_d2.engine import launch, main
+from iif_d2.engine import LongTailTrainer, launch, main
 
 from ..conftest import TINY
 from ..stress import runs
@@ -126,3 +126,20 @@ def test_yaml_and_python_train_the_same_weights(dataset_name, tmp_path, fixed):
     ]
     assert tables[0]["tiny_lvis"].keys() == {"bbox", "segm"}
     assert json.dumps(tables[0]) == json.dumps(tables[1])
+
+
+def test_a_subclass_has_parts_of_its_own(tiny_cfg):
+    batches = [[{"file_name": "a.png"}]]
+
+    class Own(LongTailTrainer):
+        @classmethod
+        def build_optimizer(cls, cfg, model):
+            return torch.optim.Adam(model.parameters(), lr=0.5)
+
+        @classmethod
+        def build_train_loader(cls, cfg):
+            return batches
+
+    trainer = Own(tiny_cfg())
+    assert type(trainer.optimizer) is torch.optim.Adam
+    assert list(trainer.data_loader) == batches and trainer.data_loader.images == ["a.png"]

@@ -92,11 +92,6 @@ KEYS = (
         "it. 0: MAX_ITER and STEPS as they are.",
     ),
     Key(
-        "LOG.WRITERS",
-        (),
-        "Logs beside the console, metrics.json and TensorBoard: any of wandb and mlflow.",
-    ),
-    Key(
         "LOG.CLASSIFIER_PERIOD",
         20,
         "Iterations between two looks at the classifier's weight norms and gradient shares by "
@@ -119,6 +114,7 @@ def add_iif_config(cfg: CN) -> None:
     for name, method in METHOD_REGISTRY:
         if method.supports_background and (options := config_node(method)):
             cfg.MODEL.LONG_TAIL[name] = CN(options)
+    cfg.register_deprecated_key("LOG.WRITERS")  # of version 0.1.0; W&B reads TensorBoard's files
 
 
 def config_path(name: str) -> str:

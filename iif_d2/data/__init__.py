@@ -18,7 +18,7 @@ else:
     from .mapper import LongTailDatasetMapper
     from .mini_lvis import make_mini_lvis
     from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
-    from .sampling import TrainingBatches, repeat_factors
+    from .sampling import NamedBatches, TrainingBatches, repeat_factors
     from .sharing import dicts_kept, load_once, shared_dicts, training_dicts
     from .workers import prepare_workers
 
@@ -26,6 +26,7 @@ else:
         "DatasetDicts",
         "LongTailDatasetMapper",
         "LongTailMetadata",
+        "NamedBatches",
         "TrainingBatches",
         "attach_class_frequency",
         "config_frequency",

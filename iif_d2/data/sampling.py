@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError, DataError
+from ..seeds import derived_seed
 from .dicts import DatasetDicts
 from .sharing import training_dicts
 from .workers import prepare_workers
@@ -136,6 +137,19 @@ class TrainingBatches:
                 group.clear()
 
 
+class NamedBatches:
+    """Any other training loader, which now remembers the images of the batch it gave last."""
+
+    def __init__(self, loader: Iterable[list[dict]]) -> None:
+        self._loader = loader
+        self.images: list[str] = []
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        for batch in self._loader:
+            self.images = [str(image.get("file_name", "")) for image in batch]
+            yield batch
+
+
 class _Batches(Sampler):
     """The samples of each iteration from `start` on."""
 
@@ -208,8 +222,3 @@ def seeded(*parts: int) -> Iterator[None]:
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
-
-
-def derived_seed(*parts: int) -> int:
-    """A 63-bit seed that differs, to all appearance at random, for every tuple of parts >= 0."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -16,7 +16,8 @@ from detectron2.engine.hooks import EvalHook, PeriodicWriter
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 
-from ..data.sampling import TrainingBatches, derived_seed
+from ..data import TrainingBatches
+from ..seeds import derived_seed
 
 logger = logging.getLogger(__name__)
 

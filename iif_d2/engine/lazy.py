@@ -1,11 +1,10 @@
-"""Training and evaluation from a LazyConfig: the same parts as `LongTailTrainer`, from a `.py`."""
+"""The parts of a training from a LazyConfig, Detectron2's configs in Python."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,10 +12,7 @@ import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
 from detectron2.data.samplers import TrainingSampler
-from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, default_writers, hooks
-from detectron2.engine.train_loop import TrainerBase
-from detectron2.evaluation import inference_on_dataset, print_csv_format
-from detectron2.utils import comm
+from detectron2.solver import LRMultiplier
 from detectron2.utils.registry import locate
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -24,42 +20,32 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
-from ..checkpoint import LongTailCheckpointer, load_trained_weights, settle_frequencies
+from ..checkpoint import load_trained_weights
 from ..config import config_path
 from ..data import (
+    DatasetDicts,
     TrainingBatches,
     attach_class_frequency,
+    deferred_frequency,
     dicts_kept,
     prepare_workers,
     shared_dicts,
 )
-from ..data.dicts import DatasetDicts
 from ..errors import ConfigError, built_from_config
-from ..evaluation import LongTailEvaluator, rle_masks
-from ..evaluation.results import save_results
-from .determinism import ExactResume
-from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
-from .free_memory import give_back_memory
-from .history import BoundedHistory
-from .preemption import evaluation_hooks
-from .second_stage import second_stage_methods
-from .statistics import share_statistics
-from .trainer import check_datasets
+from ..frequency import ClassFrequency
+from ..methods import LongTailMethod
+from .evaluate import evaluate
+from .parts import TrainingParts, check_datasets
+from .second_stage import optimizer_for
 
 logger = logging.getLogger(__name__)
 
 _LOADER_OPTIONS = ("total_batch_size", "aspect_ratio_grouping", "num_workers")
 _NOTHING = object()
-# RuntimeError: Detectron2 has no such file in its model zoo
-_BAD_CONFIG = (
-    SyntaxError,
-    ImportError,
-    KeyError,
-    AttributeError,
-    RuntimeError,
-    OmegaConfBaseException,
+_BAD_CONFIG = (  # RuntimeError: Detectron2 has no such file in its model zoo
+    SyntaxError, ImportError, KeyError, AttributeError, RuntimeError, OmegaConfBaseException,
     HydraException,
-)
+)  # fmt: skip
 
 
 def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
@@ -83,20 +69,66 @@ def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
     return cfg
 
 
-def evaluate_lazy(cfg: DictConfig, resume: bool) -> dict:
-    """Evaluate train.init_checkpoint, or with `resume` the last checkpoint, on `dataloader.test`.
+def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
+    """The parts that a LazyConfig describes: `model`, `dataloader`, `optimizer`, `lr_multiplier`
+    and `train`, as Detectron2's have them.
+
+    Three keys of `train` are this package's and may be left out: `seed`, `fixed_statistics`
+    (MODEL.RESNETS.FIXED_STATISTICS of a yaml config) and `classifier_period`
+    (LOG.CLASSIFIER_PERIOD).
 
     Raises:
-        ConfigError: the data set is not there or of another number of classes.
+        ConfigError: a key's value cannot work, or names data that are not there.
+        DataError: the data are not what they should be.
+    """
+    train, names = cfg.train, cfg.dataloader.train.dataset.names
+    names = [names] if isinstance(names, str) else list(names)
+    check_datasets(names, _num_classes(cfg))
+    for name in names:
+        attach_class_frequency(name)
+    model = _build_model(cfg)
+    optimizer = optimizer_for(model, functools.partial(_build_optimizer, cfg, model))
+    with built_from_config("dataloader.train"):
+        data_loader = _training_loader(cfg)
+    with built_from_config("lr_multiplier"):
+        scheduler = LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), train.max_iter)
+    return TrainingParts(
+        cfg=cfg,
+        model=model,
+        data_loader=data_loader,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        evaluate=functools.partial(evaluate_lazy, cfg),
+        weights=train.init_checkpoint,
+        output_dir=train.output_dir,
+        max_iter=train.max_iter,
+        checkpointer=train.checkpointer,
+        eval_period=train.eval_period,
+        log_period=train.log_period,
+        amp=train.amp.enabled,
+        ddp=train.ddp,
+        fixed_statistics=train.get("fixed_statistics", False),
+        class_frequency=_class_frequency(cfg, model, names),
+        classifier_period=train.get("classifier_period", 20),
+    )
+
+
+def load_lazy_model(cfg: DictConfig, resume: bool) -> nn.Module:
+    """The model for evaluation, with train.init_checkpoint or, with `resume`, the last checkpoint.
+
+    Raises:
         CheckpointError: see `LongTailCheckpointer.load`.
     """
     model = _build_model(cfg)
-    load_trained_weights(model, cfg.train.init_checkpoint, cfg.train.output_dir, resume)
-    return _evaluate(cfg, model)
+    return load_trained_weights(model, cfg.train.init_checkpoint, cfg.train.output_dir, resume)
 
 
-def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
-    """Evaluate on `dataloader.test`; writes train.output_dir/inference/results.json."""
+def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
+    """`evaluate` on `dataloader.test`, by `dataloader.evaluator`.
+
+    Raises:
+        ConfigError: the data set is not there or of another number of classes.
+    """
     name = cfg.dataloader.test.dataset.names
     check_datasets([name], _num_classes(cfg))
     with built_from_config("dataloader.test"):  # first: the evaluator shares its annotations
@@ -105,102 +137,7 @@ def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
         prepare_workers(loader)
     with built_from_config("dataloader.evaluator"):
         evaluator = instantiate(cfg.dataloader.evaluator)
-    ours = isinstance(evaluator, LongTailEvaluator)
-    share_statistics(model)
-    with rle_masks(model) if ours else contextlib.nullcontext():
-        results = inference_on_dataset(model, loader, evaluator)
-    if comm.is_main_process():
-        print_csv_format(results)
-        path = os.path.join(cfg.train.output_dir, "inference", "results.json")
-        save_results(path, {name: results})
-    give_back_memory()
-    return results
-
-
-def prepare_lazy_training(cfg: DictConfig, resume: bool) -> Callable[[], None]:
-    """Everything up to the first step; what is returned trains.
-
-    Raises:
-        ConfigError: the data sets are not there or of another number of classes.
-        CheckpointError: see `LongTailCheckpointer.load`.
-        DivergedError: what is returned raises it for NaN and infinite losses and gradients.
-    """
-    names = cfg.dataloader.train.dataset.names
-    names = [names] if isinstance(names, str) else names
-    check_datasets(names, _num_classes(cfg))
-    for name in names:
-        attach_class_frequency(name)
-    model = _build_model(cfg)
-    if second_stage_methods(model):
-        raise ConfigError("a method over a frozen model (DisAlign, LogN) trains from yaml only")
-    with built_from_config("optimizer"):
-        cfg.optimizer.params.model = model
-        optimizer = instantiate(cfg.optimizer)
-        del cfg.optimizer.params.model  # a config holds no weights
-    with built_from_config("dataloader.train"):
-        loader = _training_loader(cfg)
-    on_cpu = cfg.train.device == "cpu"
-    model = create_ddp_model(model, **cfg.train.ddp, **({"device_ids": None} if on_cpu else {}))
-    trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
-    refuse_bad_gradients(model, optimizer)
-    output_dir = cfg.train.output_dir
-    checkpointer = LongTailCheckpointer(model, output_dir, trainer=trainer)
-    trainer.register_hooks(
-        [
-            BoundedHistory(),
-            hooks.CallbackHook(after_train=_end_at_the_end),
-            hooks.IterationTimer(),
-            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-        ]
-    )
-    if cfg.train.amp.enabled:
-        look = hooks.CallbackHook(after_step=lambda t: refuse_endless_overflow(t.grad_scaler))
-        trainer.register_hooks([look])
-    if comm.is_main_process():
-        periodic = hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer)
-        trainer.register_hooks([periodic])
-    evaluate = functools.partial(_evaluate, cfg, model)
-    later = evaluation_hooks(checkpointer, cfg.train.eval_period, evaluate)
-    writers = default_writers(output_dir, cfg.train.max_iter) if comm.is_main_process() else []
-    if writers:
-        later.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
-    trainer.register_hooks(later)
-    if isinstance(loader, TrainingBatches):
-        exact = ExactResume(loader, writers, os.path.join(output_dir, "metrics.json"), later)
-        exact.resumed = resume
-        trainer.register_hooks([exact])
-    resuming = resume and checkpointer.has_checkpoint()
-    checkpointer.strict_shapes = resuming
-    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
-    weights = checkpointer.get_checkpoint_file() if resuming else cfg.train.init_checkpoint
-    settle_frequencies(model, training=True, checkpoint=weights)
-    first = trainer.iter + 1 if resuming else 0
-
-    def train() -> None:
-        try:
-            trainer.train(first, cfg.train.max_iter)
-        except FloatingPointError as error:
-            raise diverged(error, trainer.iter, loader.images, checkpointer) from error
-
-    return train
-
-
-def _end_at_the_end(trainer: TrainerBase) -> None:
-    """Resumed after the last iteration, Detectron2 counts one more."""
-    trainer.iter = trainer.storage.iter = min(trainer.iter, trainer.max_iter)
-
-
-class _Named:
-    """A loader that remembers the images of the batch that it gave last."""
-
-    def __init__(self, loader: Iterable[list[dict]]) -> None:
-        self._loader = loader
-        self.images: list[str] = []
-
-    def __iter__(self) -> Iterator[list[dict]]:
-        for batch in self._loader:
-            self.images = [str(image.get("file_name", "")) for image in batch]
-            yield batch
+    return evaluate(model, [(name, loader, evaluator)], cfg.train.output_dir)
 
 
 def _build_model(cfg: DictConfig) -> nn.Module:
@@ -208,7 +145,28 @@ def _build_model(cfg: DictConfig) -> nn.Module:
         return instantiate(cfg.model).to(cfg.train.device)
 
 
-def _training_loader(cfg: DictConfig) -> TrainingBatches | _Named:
+def _build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+    with built_from_config("optimizer"):
+        cfg.optimizer.params.model = model
+        optimizer = instantiate(cfg.optimizer)
+        del cfg.optimizer.params.model  # a config holds no weights
+    return optimizer
+
+
+def _class_frequency(
+    cfg: DictConfig, model: nn.Module, names: list[str]
+) -> Callable[[], ClassFrequency] | None:
+    """What gives the counts of the model's method, or else those of the training data."""
+    for module in model.modules():
+        if isinstance(module, LongTailMethod) and module.uses_frequency:
+            return module.source_frequency
+    classes = _num_classes(cfg)
+    if classes is None:
+        return None
+    return deferred_frequency(classes, names, cache_dir=cfg.train.output_dir).resolve
+
+
+def _training_loader(cfg: DictConfig) -> Iterable[list[dict]]:
     """`dataloader.train` by the iteration, where it is Detectron2's loader of a list of dicts."""
     train = cfg.dataloader.train
     options = {key: train[key] for key in _LOADER_OPTIONS if key in train}
@@ -223,7 +181,7 @@ def _training_loader(cfg: DictConfig) -> TrainingBatches | _Named:
                 "has iterations twice",
                 ", ".join(_LOADER_OPTIONS),
             )
-            return _Named(instantiate(train))
+            return instantiate(train)
 
         def make_sampler(dicts: DatasetDicts) -> Sampler:
             if train.get("sampler") is None:

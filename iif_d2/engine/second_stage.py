@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 
 import torch
-from detectron2.engine import HookBase, SimpleTrainer
+from detectron2.engine import SimpleTrainer
 from torch import Tensor, nn
 
 from ..methods import LongTailMethod
@@ -17,34 +18,34 @@ def second_stage_methods(model: nn.Module) -> list[LongTailMethod]:
     return [method for method in methods if method.second_stage]
 
 
-def freeze_first_stage(model: nn.Module, methods: list[LongTailMethod]) -> bool:
-    """Let only the methods' own parameters learn; whether they have any."""
-    model.requires_grad_(False)
-    for method in methods:
-        method.requires_grad_(True)
+def learns(model: nn.Module) -> bool:
+    """Whether any parameter does; LogN's have none, and the rest of its model is frozen."""
     return any(parameter.requires_grad for parameter in model.parameters())
 
 
-class FrozenNorms(HookBase):
-    """Keeps a module's BatchNorm at its trained statistics, whatever sets it to train.
+def optimizer_for(
+    model: nn.Module, build: Callable[[], torch.optim.Optimizer]
+) -> torch.optim.Optimizer:
+    """What `build` gives, after all but the methods is frozen, in place, for a second stage.
 
-    A frozen model's; or a pretrained backbone's, whose scale and shift may learn all the same.
+    Where nothing learns it is an optimizer that does nothing, for the scheduler and checkpoints.
     """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-
-    def before_step(self) -> None:
-        for norm in self._norms:
-            norm.eval()
+    methods = second_stage_methods(model)
+    if methods:
+        model.requires_grad_(False)
+        for method in methods:
+            method.requires_grad_(True)
+    return build() if learns(model) else torch.optim.SGD(model.parameters(), 0.0)
 
 
 class ObservingTrainer(SimpleTrainer):
     """A step shows the methods the logits of one batch's sampled RoIs; nothing is learned."""
 
-    def __init__(self, model: nn.Module, data_loader, optimizer, methods: list) -> None:
+    def __init__(
+        self, model: nn.Module, data_loader: Iterable, optimizer: torch.optim.Optimizer
+    ) -> None:
         super().__init__(model, data_loader, optimizer)
-        for method in methods:
+        for method in second_stage_methods(model):
             method.register_forward_hook(_observe)
 
     def run_step(self) -> None:

@@ -1,33 +1,73 @@
-"""One process of a run: train, resume or evaluate, as the command line says."""
+"""One process of a run: from the command line to a config and a log, then train or evaluate."""
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
 
 from ..checkpoint import load_trained_model
-from .lazy import evaluate_lazy, prepare_lazy_training
-from .setup import setup
+from ..config import config_path, load_config
+from ..errors import IIFError
+from ..files import hold_folder, restored_on_error
+from .lazy import evaluate_lazy, load_lazy_config, load_lazy_model
 from .trainer import LongTailTrainer
 
 
 def main(args: Namespace) -> dict | None:
     """What `train_net.py` does in each process; the results of the last evaluation."""
-    lazy = args.config_file.endswith(".py")
     with setup(args) as cfg:
+        if args.eval_only and isinstance(cfg, DictConfig):
+            return evaluate_lazy(cfg, load_lazy_model(cfg, args.resume))
         if args.eval_only:
-            return (evaluate_lazy if lazy else _evaluate)(cfg, args.resume)
-        train = (prepare_lazy_training if lazy else _prepare_training)(cfg, args.resume)
-    return train()
+            return LongTailTrainer.test(cfg, load_trained_model(cfg, args.resume))
+        trainer = LongTailTrainer(cfg)
+        trainer.resume_or_load(args.resume)
+    return trainer.train()
 
 
-def _evaluate(cfg: CfgNode, resume: bool) -> dict:
-    return LongTailTrainer.test(cfg, load_trained_model(cfg, resume=resume))
+@contextmanager
+def setup(args: Namespace) -> Iterator[CfgNode | DictConfig]:
+    """The config that --config-file and the overrides say, with logging and the seed set up.
+
+    A `.py` file gives a `DictConfig`. Training holds OUTPUT_DIR; --eval-only may run beside it.
+    OUTPUT_DIR's config.yaml is this run's from now on, unless the block raises: then an earlier
+    run's is put back.
+
+    Raises:
+        ConfigError: see `load_config` and `load_lazy_config`; or another run trains in OUTPUT_DIR.
+        DataError: OUTPUT_DIR cannot be written.
+    """
+    lazy = args.config_file.endswith(".py")
+    cfg = (load_lazy_config if lazy else load_config)(args.config_file, args.opts)
+    output_dir = cfg.train.output_dir if lazy else cfg.OUTPUT_DIR
+    if not args.eval_only:
+        _hold(output_dir)
+    if args.config_file:  # which Detectron2 copies into the log, also one of the package's own
+        args.config_file = config_path(args.config_file)
+    written = os.path.join(output_dir, "config.yaml")
+    with restored_on_error(written) if comm.is_main_process() else nullcontext():
+        default_setup(cfg, args)
+        rank = comm.get_rank()
+        setup_logger(output_dir, distributed_rank=rank, name="iif_d2", abbrev_name="iif")
+        yield cfg
 
 
-def _prepare_training(cfg: CfgNode, resume: bool) -> Callable[[], dict | None]:
-    trainer = LongTailTrainer(cfg)
-    trainer.resume_or_load(resume=resume)
-    return trainer.train
+def _hold(output_dir: str) -> None:
+    """Take OUTPUT_DIR for this run until it ends, however it ends; every rank raises alike."""
+    error = None
+    if comm.is_main_process():
+        try:
+            hold_folder(output_dir)
+        except IIFError as refused:
+            error = refused
+    error = comm.all_gather(error)[0]
+    if error is not None:
+        raise error

@@ -21,6 +21,7 @@ from ..stress import runs
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "projects" / "ViTDet" / "configs" / "LVIS").glob("*.py"))
 MASK_IIF = "projects/ViTDet/configs/LVIS/mask_rcnn_vitdet_b_100ep_iif.py"
+FEDLOSS = MASK_IIF.replace("_iif", "_fedloss")
 CASCADE_IIF = MASK_IIF.replace("mask_rcnn", "cascade_mask_rcnn")
 NARROW = [
     "model.backbone.net.img_size=64",
@@ -145,6 +146,30 @@ def test_cascade_trains_with_a_method_of_its_own_in_each_stage(run, tmp_path):
         assert state[f"roi_heads.box_predictor.{stage}.method.image_count"].sum() > 0
 
 
+@pytest.mark.parametrize("method", ["DisAlign", "LogN"])
+def test_second_stages_train_over_a_frozen_model(run, tmp_path, method):
+    run(tmp_path / "first", config=FEDLOSS, options=["method.name=Softmax"])
+    weights = tmp_path / "first" / "model_final.pth"
+    options = [f"method.name={method}", f"train.init_checkpoint={weights}", "optimizer.lr=0.1"]
+    run(tmp_path / "second", config=FEDLOSS, options=options)
+    paths = (weights, tmp_path / "second" / "model_final.pth")
+    before, after = (torch.load(path, weights_only=True)["model"] for path in paths)
+    for key, value in before.items():
+        assert torch.equal(value, after[key]), key
+    own = {key.rpartition(".")[2]: after[key] for key in after.keys() - before.keys()}
+    if method == "LogN":
+        assert own["num_observed"] > 0 and own["mean"].any()
+    else:
+        assert not torch.equal(own["alpha"], torch.ones(4))
+    assert results(tmp_path / "second")
+
+
+def test_the_classifier_is_watched_by_group(run, tmp_path):
+    run(tmp_path / "out", options=["train.max_iter=1", "+train.classifier_period=1"])
+    line = json.loads((tmp_path / "out" / "metrics.json").read_text().splitlines()[0])
+    assert line["classifier/weight_norm_r"] > 0 and "classifier/gradient_share_f" in line
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_is_its_recipe(path):
     cfg = load_lazy_config(str(path), [])
@@ -210,8 +235,8 @@ def test_mistakes_end_in_a_sentence(run, tmp_path, capsys):
         assert stop.value.code == 2
         assert message in capsys.readouterr().err.strip().splitlines()[-1]
     with pytest.raises(SystemExit):
-        run(tmp_path, config=MASK_IIF.replace("_iif", "_fedloss"), options=["method.name=LogN"])
-    assert "trains from yaml only" in capsys.readouterr().err
+        run(tmp_path, config=FEDLOSS, options=["method.name=LogN"])
+    assert "set MODEL.WEIGHTS (train.init_checkpoint" in capsys.readouterr().err
     (tmp_path / "bad.py").write_text("model = (")
     with pytest.raises(ConfigError, match="bad.py: SyntaxError"):
         load_lazy_config(str(tmp_path / "bad.py"), [])

@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from iif_d2.engine.statistics import share_statistics
+from iif_d2.engine.evaluate import share_statistics
 from iif_d2.process_group import end_process_group
 
 

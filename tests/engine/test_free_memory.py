@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from iif_d2.engine import free_memory
+from iif_d2.engine import evaluate
 
 from ..stress.usage import of_tree
 
@@ -15,11 +15,11 @@ def test_what_was_freed_below_something_that_stays_goes_back():
     for index in range(len(kept) - 1):
         kept[index] = None
     before = of_tree(os.getpid()).memory
-    free_memory.give_back_memory()
+    evaluate.give_back_memory()
     assert of_tree(os.getpid()).memory < before - 60
     assert len(kept[-1]) == 60_000
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(free_memory.ctypes, "CDLL", lambda name: sys)
-    free_memory.give_back_memory()
+    monkeypatch.setattr(evaluate.ctypes, "CDLL", lambda name: sys)
+    evaluate.give_back_memory()

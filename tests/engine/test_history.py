@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 from detectron2.utils.events import EventStorage
 
-from iif_d2.engine.history import KEPT, BoundedHistory
+from iif_d2.engine.hooks import KEPT, BoundedHistory
 
 
 def test_old_values_go_and_what_is_written_stays():

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from iif_d2.seeds import derived_seed
+
 from .images import LabelledImages, read_image
-from .order import TrainOrder, derive_seed, seeded
+from .order import TrainOrder, seeded
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 _CHUNK = 2048  # images augmented at once
@@ -62,7 +64,7 @@ class DiskLoader:
 
     def batches(self, epoch: int, start: int = 0) -> Batches:
         """(B, 3, S, S) uint8 and int64 (B,) of each step of this epoch from step `start` on."""
-        seed = derive_seed(self.order.seed, epoch)
+        seed = derived_seed(self.order.seed, epoch)
         return iter(
             DataLoader(
                 _ImageFiles(self.images, self.transform, seed),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from iif_d2.errors import ConfigError
+from iif_d2.seeds import derived_seed
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,9 @@ class TrainOrder:
 
     def epoch(self, epoch: int) -> torch.Tensor:
         """int64 (steps, B / world_size): this rank's images of each step."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
         order = torch.randperm(self.num_images, generator=generator)[: self.steps * self.batch_size]
         return order.view(self.steps, self.world_size, -1)[:, self.rank]
-
-
-def derive_seed(*parts: int) -> int:
-    """A 63-bit seed that differs, to all appearance at random, for every tuple of parts >= 0."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextlib.contextmanager
@@ -63,5 +58,5 @@ def seeded(*parts: int, device: torch.device | None = None):
     """Inside, torch's global generators are seeded by `parts`; afterwards they are as before."""
     devices = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed(*parts))
+        torch.manual_seed(derived_seed(*parts))
         yield

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from iif_d2.errors import CheckpointError, IIFError
 from iif_d2.frequency import ClassFrequency
+from iif_d2.seeds import derived_seed
 
 from ..data.loaders import EvaluationLoader
-from ..data.order import derive_seed
 from ..modeling.build import set_mode
 from ..modeling.recognizer import Recognizer
 from .checkpoint import load_state, rng_state, save_model, save_state, set_rng_state
@@ -76,7 +76,7 @@ class Trainer:
         self.best: float | None = None
         self.seconds, self.images = 0.0, 0
         # Ranks draw different mixup shares; a resume overwrites this by what was saved.
-        torch.manual_seed(derive_seed(cfg.SEED, ranks.rank, 1))
+        torch.manual_seed(derived_seed(cfg.SEED, ranks.rank, 1))
 
     @property
     def images_per_second(self) -> float | None:

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from .errors import ConfigError
-from .files.yaml_files import check_yaml
+from .files.untrusted import check_yaml
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import CheckpointError
-from ..files.safe_pickle import load_plain_pickle
-from ..files.tensor_files import load_tensors
+from ..files.untrusted import load_plain_pickle, load_tensors
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:

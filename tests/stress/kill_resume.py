@@ -24,10 +24,10 @@ MOMENTS = ("step", "checkpoint", "replace", "cache", "evaluation", "results", "t
 
 def kill_at(moment: str, count: int) -> None:
     """Have this process killed in the `count`-th of such calls, or after so many tenths of a s."""
-    from iif_d2.files import disk
     from iif_d2.checkpoint import checkpointer
     from iif_d2.engine import trainer
     from iif_d2.evaluation import LongTailEvaluator
+    from iif_d2.files import disk
 
     if moment == "time":
         threading.Timer(count / 10, _die).start()

@@ -16,7 +16,7 @@ from detectron2.config import get_cfg
 
 from . import data, modeling  # noqa: F401  for the data sets and ROI heads they register
 from .errors import ConfigError
-from .files.yaml_files import check_yaml
+from .files.untrusted import check_yaml
 from .methods import METHOD_REGISTRY, config_node
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 
-# A disk that is full, over quota, over a size limit or read-only; no traceback helps with these.
+# The disk is full, over quota, over a size limit, read-only or broken: a traceback does not help.
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
@@ -33,11 +33,11 @@ class CheckpointError(IIFError):
 
 
 class DivergedError(IIFError):
-    """Training came to NaN or infinite numbers."""
+    """Losses, gradients or weights are NaN or infinite."""
 
 
 class UnknownNameError(ConfigError, KeyError):
-    """A name that is in no registry; the message lists the known ones."""
+    """A name is in no registry; the message lists the known ones."""
 
     __str__ = Exception.__str__  # KeyError would show the message in quotes
 
@@ -48,9 +48,9 @@ class UnknownNameError(ConfigError, KeyError):
 
 
 def in_words(error: BaseException) -> str | None:
-    """What to tell the user of an error of this package or of the storage; None for any other.
+    """What to tell the user about an error of this package or of the disk; None for any other.
 
-    From a data-loader worker an error comes with that process's traceback, which is left out.
+    A data-loader worker's error brings that process's traceback, which is left out.
     """
     if isinstance(error, IIFError):
         message = str(error).strip()
@@ -67,12 +67,12 @@ def in_words(error: BaseException) -> str | None:
 
 @contextmanager
 def built_from_config(what: str) -> Iterator[None]:
-    """Say what a library raises while it builds `what` as a `ConfigError`; the log has the rest."""
+    """Raise `ConfigError` for any error of a library that builds `what`; the log has the rest."""
     try:
         yield
     except IIFError:
         raise
-    except Exception as error:  # other libraries assert, look up and convert what a key says
+    except Exception as error:  # libraries assert, look up and convert what a key says
         logger.debug("%s cannot be built", what, exc_info=True)
         said = next(iter(str(error.args[0] if error.args else "").splitlines()), "")
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Detectron2's checkpointer, with checkpoints written whole and misfits said in plain words."""
+"""Detectron2's checkpointer: checkpoints are written whole, and what does not fit is said."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from ..errors import CheckpointError, DivergedError, IIFError
-from ..files import write_atomically
+from ..files import replacing, write_atomically
 from ..methods import LongTailMethod, Reads
 from .reading import read_checkpoint
 
@@ -24,9 +24,9 @@ class LongTailCheckpointer(DetectionCheckpointer):
     """Saves and loads as `DetectionCheckpointer` does.
 
     Attributes:
-        strict_shapes: refuse a checkpoint whose layers have other sizes, as resuming and evaluating
-            need. Otherwise such layers keep their fresh start and are named, which is what
-            fine-tuning from another data set wants.
+        strict_shapes: refuse a checkpoint whose layers have other sizes, for resuming and
+            evaluating. Otherwise such layers start anew and are named, for fine-tuning from
+            another data set.
     """
 
     strict_shapes = False
@@ -54,16 +54,12 @@ class LongTailCheckpointer(DetectionCheckpointer):
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
-        temporary = os.path.join(self.save_dir, f".{name}.tmp")  # a killed run's is written over
+        # By one process, under one name: what a killed run left of it is written over.
+        temporary = os.path.join(self.save_dir, f".{name}.tmp")
         try:
-            with open(temporary, "wb") as file:
+            with replacing(path, temporary) as file:
                 torch.save(data, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            if os.path.exists(temporary):
-                os.remove(temporary)
             raise CheckpointError(
                 f"{path} cannot be written: {error}; earlier checkpoints are as they were"
             ) from None
@@ -73,8 +69,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         write_atomically(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
 
     def get_checkpoint_file(self) -> str:
-        """The last checkpoint of `save_dir`; one that is damaged is named, and the one before it
-        taken.
+        """The last checkpoint of `save_dir`; where it is damaged, the last one before it.
 
         Raises:
             CheckpointError: none is whole.
@@ -82,18 +77,10 @@ class LongTailCheckpointer(DetectionCheckpointer):
         last = super().get_checkpoint_file()
         if not last or last in self._sound:
             return last
-        earlier = sorted(
-            (
-                os.path.join(self.save_dir, name)
-                for name in os.listdir(self.save_dir)
-                if re.fullmatch(r"model_\d+\.pth", name)
-            ),
-            reverse=True,
-        )
         name = os.path.basename(last)
-        if name in map(os.path.basename, earlier):
-            earlier = [path for path in earlier if os.path.basename(path) < name]
-        for path in (last, *earlier):
+        saved = [n for n in os.listdir(self.save_dir) if re.fullmatch(r"model_\d+\.pth", n)]
+        earlier = sorted((n for n in saved if n < name or name not in saved), reverse=True)
+        for path in (last, *(os.path.join(self.save_dir, n) for n in earlier)):
             if _is_whole(path):
                 if path != last:
                     logger.warning("%s is used instead, the checkpoint before it", path)
@@ -107,12 +94,13 @@ class LongTailCheckpointer(DetectionCheckpointer):
         )
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load a checkpoint or a model-zoo file.
+        """Load a checkpoint or a model-zoo file; "" loads nothing.
 
         Raises:
-            CheckpointError: it is missing or damaged, or of other sizes where that is refused.
+            CheckpointError: it is missing or damaged, its weights are adjusted or trained for
+                another method, or, with `strict_shapes`, of other sizes.
         """
-        # An address says where its copy is kept, too.
+        # A copy of what an address names is kept under the address's path.
         if path and "://" in path and ".." in re.split(r"[/\\]", path):
             raise CheckpointError(f"checkpoint {path} has '..' in its address; give a plain one")
         if path and "://" not in path and not os.path.isfile(path.partition("?")[0]):
@@ -123,7 +111,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             data = super().load(path, checkpointables)
         except IIFError:
             raise
-        except Exception as error:  # as many kinds as there are states to put back
+        except Exception as error:  # the states to put back raise all kinds
             raise CheckpointError(
                 f"checkpoint {path} cannot be loaded: {_first_line(error)}; "
                 f"use it with the config it was trained with"
@@ -133,7 +121,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         return data
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        """As `DetectionCheckpointer`'s, but nothing that a file holds is run."""
+        """As `DetectionCheckpointer`'s, but nothing in the file is run."""
         content = read_checkpoint(filename)
         query = parse_qs(self._path.partition("?")[2])
         if query.pop("matching_heuristics", None) == ["True"]:
@@ -146,7 +134,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         return content
 
     def _check_folded(self, data: dict[str, Any]) -> None:
-        """Weights that `fold_checkpoint` has adjusted must not be adjusted a second time."""
+        """Refuse to adjust weights that `fold_checkpoint` has adjusted already."""
         methods = self._methods().values()
         if "folded" not in data or not any(method.uses_frequency for method in methods):
             return
@@ -201,11 +189,11 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
 
 def _is_whole(path: str) -> bool:
-    """Whether a checkpoint that `save` wrote is all there, by the checksums in it."""
+    """Whether a checkpoint of `save`'s is complete, by the checksums in it."""
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
-    except Exception:  # zipfile raises half a dozen kinds for a directory with a wrong byte
+    except Exception:  # a wrong byte raises half a dozen kinds
         return False
 
 
@@ -219,7 +207,7 @@ def _check_finite(name: str, state: dict[str, torch.Tensor]) -> None:
 
 
 def _class_counts(misfits: list[tuple[str, tuple, tuple]]) -> str:
-    """The two numbers of classes, where a classifier is among the misfits."""
+    """Both numbers of classes, if a classifier is among the misfits."""
     for key, theirs, ours in misfits:
         if key.endswith("cls_score.bias"):
             return f": it has {theirs[0] - 1} classes, MODEL.ROI_HEADS.NUM_CLASSES is {ours[0] - 1}"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
 from ..files import write_atomically
-from ..files.tensor_files import load_tensors
+from ..files.untrusted import load_tensors
 
 # What both libraries' networks want (their ImageNet statistics times 255), and where they stride.
 PREPROCESSING = {

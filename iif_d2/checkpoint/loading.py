@@ -13,10 +13,10 @@ from .frequencies import settle_frequencies
 
 
 def load_trained_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
-    """The configured model for evaluation, with MODEL.WEIGHTS or OUTPUT_DIR's last checkpoint.
+    """The configured model for evaluation, with the weights that MODEL.WEIGHTS names.
 
     Args:
-        resume: take OUTPUT_DIR's last checkpoint where there is one.
+        resume: take OUTPUT_DIR's last checkpoint instead, if there is one.
 
     Raises:
         ConfigError: no weights are named.
@@ -31,9 +31,10 @@ def load_trained_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
 def load_trained_weights(
     model: nn.Module, weights: str, output_dir: str, resume: bool = False
 ) -> nn.Module:
-    """A built model for evaluation, with these weights or with `output_dir`'s last checkpoint.
+    """The built model for evaluation, with these weights or, as `resume` says, `output_dir`'s last.
 
-    Arguments and errors are those of `load_trained_model`.
+    Raises:
+        ConfigError, CheckpointError: see `load_trained_model`.
     """
     checkpointer = LongTailCheckpointer(model, output_dir)
     checkpointer.strict_shapes = True

@@ -6,6 +6,7 @@ from .disk import (
     csv_text,
     hold_folder,
     read_ahead,
+    replacing,
     restored_on_error,
     write_atomically,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "csv_text",
     "hold_folder",
     "read_ahead",
+    "replacing",
     "restored_on_error",
     "write_atomically",
 ]

@@ -10,7 +10,7 @@ import hashlib
 import io
 import logging
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
@@ -18,10 +18,28 @@ from ..errors import ConfigError, DataError
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-_LARGE = 100 << 20  # bytes: reading less is over before one wonders
+_LARGE = 100 << 20  # bytes: reading less takes no noticeable time
 _CHUNK = 8 << 20
-_SAMPLE = 1 << 20  # bytes of head and of tail that tell one version of a file from another
-_HELD: dict[str, BinaryIO] = {}  # open until the process ends, which is when a lock goes
+_SAMPLE = 1 << 20  # bytes of head and of tail
+_HELD: dict[str, BinaryIO] = {}  # kept open: a lock goes when its file is closed
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike, temporary: str) -> Iterator[BinaryIO]:
+    """A new file, `temporary` on the same drive, that takes `path`'s place when the block ends.
+
+    If the block raises, the new file is removed and `path` stays as it was.
+    """
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        raise
 
 
 def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
@@ -30,34 +48,25 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
     Raises:
         DataError: the place cannot be written.
     """
-    path = os.fspath(path)
-    folder = os.path.dirname(os.path.abspath(path))
-    if isinstance(content, str):
-        content = content.encode()
-    temporary = None
+    folder, name = os.path.split(os.path.abspath(path))
     try:
         os.makedirs(folder, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        # many processes may write it at once
+        temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}")
+        with replacing(path, temporary) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.remove(temporary)
-        raise DataError(f"{path} cannot be written: {error.strerror}") from None
+        raise DataError(f"{os.fspath(path)} cannot be written: {error.strerror}") from None
 
 
 @contextlib.contextmanager
 def restored_on_error(path: str | os.PathLike) -> Iterator[None]:
-    """If the block raises, a file that was there before has its content of then again.
+    """If the block raises, put back the file that was there before it.
 
-    That lies beside it meanwhile, since a drive that has filled up takes no more to be put back.
+    A copy lies beside the file meanwhile: a drive that has filled up would not take it later.
 
     Raises:
-        DataError: there is no room for that.
+        DataError: there is no room for the copy.
     """
     kept = None
     if os.path.isfile(path):
@@ -75,7 +84,7 @@ def restored_on_error(path: str | os.PathLike) -> Iterator[None]:
 
 
 def hold_folder(folder: str) -> None:
-    """Take OUTPUT_DIR for this process until it ends, however it ends: one run trains there.
+    """Lock OUTPUT_DIR for this process until it ends, so that one run at a time trains there.
 
     Raises:
         ConfigError: another process has it.
@@ -90,7 +99,7 @@ def hold_folder(folder: str) -> None:
     except OSError as error:
         raise DataError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}") from None
     try:
-        # lockf's lock is this process's alone: data-loader workers do not keep it after a kill.
+        # lockf, since data-loader workers would keep flock's lock after a kill.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
@@ -103,14 +112,14 @@ def hold_folder(folder: str) -> None:
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
-    """The rows, the first of which names the columns, as a csv file has them."""
+    """The rows as a csv file; the first one names the columns."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def content_key(path: str | os.PathLike) -> str:
-    """16 hex digits that change when the file does: of its size, its mtime, its head and tail.
+    """16 hex digits of a file's size, mtime, head and tail: they change when the file does.
 
     Raises:
         DataError: the file cannot be read.
@@ -129,9 +138,9 @@ def content_key(path: str | os.PathLike) -> str:
 
 
 def read_ahead(path: str) -> None:
-    """Read a large file once under a progress bar; whoever maps it next finds it in memory.
+    """Read a large file once under a progress bar, so that its reader finds it in memory.
 
-    Nothing is kept, and a file that cannot be read is left to its reader to report.
+    A file that is not there is left to its reader to report.
     """
     from tqdm import tqdm
 
@@ -146,10 +155,10 @@ def read_ahead(path: str) -> None:
 
 
 def cached(path: str, compute: Callable[[], T], load: Callable[[str], T]) -> T:
-    """`load(path)`, or `compute()` saved to `path` where there is none that loads.
+    """`load(path)`; if that file is missing or damaged, `compute()`, saved there by `.save(path)`.
 
-    `compute`'s result has `.save(path)`. Of many processes that ask at once, one computes and the
-    others wait for it. A cache that cannot be written costs time, never the result.
+    Of many processes that ask at once, one computes and the others wait. A cache that cannot be
+    written costs time, never the result.
     """
     from filelock import FileLock
 
@@ -182,9 +191,3 @@ def _load_if_sound(path: str, load: Callable[[str], T]) -> T | None:
     except DataError as error:
         logger.warning("%s; it is made again", error)
         return None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

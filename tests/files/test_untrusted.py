@@ -8,10 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from iif_d2.checkpoint import LongTailCheckpointer
-from iif_d2.errors import CheckpointError
-from iif_d2.files.safe_pickle import load_plain_pickle
+from iif_d2.config import load_config
+from iif_d2.errors import CheckpointError, ConfigError
+from iif_d2.files.untrusted import load_plain_pickle
 
 ZOO = {
     "weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -83,7 +85,6 @@ FORGED = {
     "structured": np.zeros(2, dtype=[("a", "f4")]),
     "text": np.array(["x"]),
     "a set": {1, 2},
-    "a tuple as a key": {(1, 2): 3},
     "a tensor": torch.ones(2),
     "a range": range(3),
 }
@@ -92,7 +93,7 @@ FORGED = {
 @pytest.mark.parametrize("value", FORGED.values(), ids=FORGED.keys())
 def test_everything_else_is_refused(tmp_path, value):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": value}))
-    with pytest.raises(pickle.UnpicklingError, match="admitted|as a key"):
+    with pytest.raises(pickle.UnpicklingError, match="admitted"):
         load_plain_pickle(tmp_path / "a.pkl")
 
 
@@ -148,45 +149,10 @@ def test_the_query_that_detectron2_knows_is_kept(tmp_path):
         LongTailCheckpointer(model).load(f"{path}?other=1")
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_tuple_that_takes_for_ever_to_hash_is_refused(tmp_path, zipped):
-    """As the key of a dict; `weights_only` admits it, in 200 bytes for 2^50 parts."""
-    key = ()
-    for _ in range(50):
-        key = (key, key)
-    path = tmp_path / "endless.pth"
-    torch.save([{}, key], path, _use_new_zipfile_serialization=zipped)  # saved as no key
-    loader = LongTailCheckpointer(torch.nn.Linear(2, 2), str(tmp_path / "out"))
-    with pytest.raises(CheckpointError, match="a tuple in it has more than 1,000,000 parts"):
-        loader.load(str(path))
-    torch.save({"model": {"weight": torch.ones(2, 2)}, "state": (1, ((), (2.5, "x")))}, path)
-    loader.load(str(path))
-
-
 class Zeros:
     def __reduce__(self):
         rebuild, arguments, state = np.zeros(3, np.uint8).__reduce__()
         return rebuild, arguments, (*state[:4], 1 << 30)
-
-
-@pytest.mark.parametrize("name", ["archive/data.PKL", "archive/data.pkl"])
-def test_what_torch_reads_is_what_was_looked_at(tmp_path, name):
-    """It finds an entry whatever its case, and of two of one name the first."""
-    key = ()
-    for _ in range(50):
-        key = (key, key)
-    good, bad, path = (tmp_path / f"{n}.pth" for n in ("good", "bad", "made"))
-    torch.save({"model": {}}, good)
-    torch.save([{}, key], bad)
-    with zipfile.ZipFile(path, "w") as made:
-        for source in (bad, good) if name.endswith("pkl") else (bad,):
-            with zipfile.ZipFile(source) as entries:
-                for entry in entries.namelist():
-                    text = entries.read(entry)
-                    made.writestr("archive/" + entry.partition("/")[2].replace(
-                        "data.pkl", name.rpartition("/")[2]), text)  # fmt: skip
-    with pytest.raises(CheckpointError, match="a tuple in it has more|two entries of one name"):
-        LongTailCheckpointer(torch.nn.Linear(2, 2), str(tmp_path / "out")).load(str(path))
 
 
 def test_an_array_of_zeros_by_number_is_refused(tmp_path):
@@ -200,3 +166,24 @@ def test_an_address_cannot_say_where_its_copy_goes(tmp_path):
     loader = LongTailCheckpointer(torch.nn.Linear(2, 2), str(tmp_path))
     with pytest.raises(CheckpointError, match=r"has '\.\.' in its address"):
         loader.load("https://x.invalid/../../.ssh/rc")
+
+
+def test_detectron2s_own_dump_names_equal_lists_by_aliases_and_loads(tmp_path):
+    path, text = tmp_path / "config.yaml", load_config("").dump()
+    assert "*id001" in text
+    path.write_text(text)
+    assert yaml.safe_load(load_config(str(path)).dump()) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("text", [
+    "a: &a [1]\nb: &b [*a]\n",  # could go on, twice as many values each time
+    "a: &a {b: *a}\n",
+    "a: &a 1\nb: [" + "*a, " * 101 + "]\n",
+])  # fmt: skip
+def test_aliases_that_could_multiply_are_refused(tmp_path, text):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(
+        ConfigError, match="own.yaml is not valid yaml: an alias .* write the value"
+    ):
+        load_config(str(path))

@@ -10,10 +10,10 @@ import pickle
 import random
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,8 +38,10 @@ FREQUENCY = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Case:
+SUFFIX = {"config": ".yaml", "image": ".png", "checkpoint": ".pth"}  # of others .json
+
+
+class Case(NamedTuple):
     """One file and its reader. `write(path)` makes it; `reads` names a function of READERS."""
 
     kind: str
@@ -50,34 +52,38 @@ class Case:
     field: str = ""  # that a refusal has to name
 
 
-def text(content: str | bytes) -> Callable[[Path], Any]:
-    data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-    return lambda path: path.write_bytes(data)
+def _cases(
+    reads: str, kinds: dict[str, Iterable], suffix: str = "", heavy: bool = False
+) -> Iterator[Case]:
+    """A case of each content: text, bytes, a function that writes, or one of them with its field."""
+    for kind, contents in kinds.items():
+        for content in contents:
+            named, content = content if isinstance(content, tuple) else ("", content)
+            write = content if callable(content) else partial(_write, content)
+            yield Case(kind, reads, suffix or SUFFIX.get(reads, ".json"), write, heavy, named)
 
 
-class Edited(bytes):
-    """A file's content, and the field of it that was changed."""
+def _write(content: str | bytes, path: Path) -> None:
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogatepass")
+    path.write_bytes(content)
 
-    field: str
 
-
-def _edited(*keys: Any, to: Any) -> Edited:
-    """GOOD as json with one value replaced; text that json does not have goes in as it is."""
+def _edited(*keys: Any, to: Any) -> tuple[str, bytes]:
+    """The field, and GOOD as json with its value replaced; a text goes in as it is, json or not."""
     content = copy.deepcopy(GOOD)
     place = content
     for key in keys[:-1]:
         place = place[key]
     place[keys[-1]] = "@"
     value = to if isinstance(to, str) else json.dumps(to)
-    edited = Edited(json.dumps(content).replace('"@"', value).encode())
-    edited.field = keys[-1]
-    return edited
+    return keys[-1], json.dumps(content).replace('"@"', value).encode()
 
 
 _BOX, _MASK, _RLE = (("annotations", 0, "bbox"), ("annotations", 0, "segmentation"),
                      ("annotations", 1, "segmentation"))  # fmt: skip
 _NEST = 100_000
-ANNOTATIONS: dict[str, list[bytes]] = {
+ANNOTATIONS: dict[str, list] = {
     "nan box": [_edited(*_BOX, to="[NaN, 0, 1, 1]")],
     "infinite box": [_edited(*_BOX, to=f"[0, 0, {v}, 1]") for v in ("1e999", "Infinity", "-1e999")],
     "box beyond numbers": [_edited(*_BOX, to=[0, 0, v, 1]) for v in (1e308, -1e308, 1e30)],
@@ -145,16 +151,11 @@ ANNOTATIONS: dict[str, list[bytes]] = {
 
 
 def annotation_cases() -> Iterator[Case]:
+    whole = json.dumps(GOOD).encode()
+    cut = [whole[:end] for end in range(1, len(whole), len(whole) // 8)]
     for reads in ("count", "instances", "truth"):
-        for kind, contents in ANNOTATIONS.items():
-            for content in contents:
-                field = getattr(content, "field", "")
-                yield Case(kind, reads, ".json", text(content), field=field)
-        whole = json.dumps(GOOD).encode()
-        for end in range(1, len(whole), len(whole) // 8):
-            yield Case("truncated", reads, ".json", text(whole[:end]))
-        yield from _odd_files(reads, ".json")
-        yield Case("a million categories", reads, ".json", _many_categories, heavy=True)
+        yield from _cases(reads, {**ANNOTATIONS, "truncated": cut, **ODD_FILES})
+        yield from _cases(reads, {"a million categories": [_many_categories]}, heavy=True)
 
 
 def _many_categories(path: Path) -> None:
@@ -162,14 +163,15 @@ def _many_categories(path: Path) -> None:
     path.write_text(json.dumps(content))
 
 
-def _odd_files(reads: str, suffix: str) -> Iterator[Case]:
-    """What can be in a file's place, for every reader."""
-    yield Case("empty file", reads, suffix, text(b""))
-    yield Case("missing file", reads, suffix, lambda path: None)
-    yield Case("directory in its place", reads, suffix, lambda path: path.mkdir())
-    yield Case("symlink loop", reads, suffix, lambda path: path.symlink_to(path))
-    yield Case("broken symlink", reads, suffix, lambda path: path.symlink_to("nowhere"))
-    yield Case("named pipe", reads, suffix, lambda path: os.mkfifo(path))
+# What can be in a file's place, for every reader.
+ODD_FILES = {
+    "empty file": [b""],
+    "missing file": [lambda path: None],
+    "directory in its place": [lambda path: path.mkdir()],
+    "symlink loop": [lambda path: path.symlink_to(path)],
+    "broken symlink": [lambda path: path.symlink_to("nowhere")],
+    "named pipe": [lambda path: os.mkfifo(path)],
+}
 
 
 def frequency_cases() -> Iterator[Case]:
@@ -189,29 +191,25 @@ def frequency_cases() -> Iterator[Case]:
         "names of another type": [{"class_names": v} for v in (None, [1, 2], "ab")],
         "another format": [{"format": v} for v in (None, "x", 3)],
     }  # fmt: skip
+    whole = json.dumps(FREQUENCY)
     for kind, edits in changes.items():
-        for edit in edits:
-            content = text(json.dumps({**FREQUENCY, **edit}))
-            # Without its format a file is read as annotations.
-            field = "" if "format" in edit else next(iter(edit))
-            yield Case(kind, "frequency", ".json", content, field=field)
-    whole = json.dumps(FREQUENCY).encode()
-    for end in (1, 20, 60, len(whole) - 1):
-        yield Case("truncated", "frequency", ".json", text(whole[:end]))
-    yield from _odd_files("frequency", ".json")
+        # Without its format a file is read as annotations.
+        fields = ["" if "format" in edit else next(iter(edit)) for edit in edits]
+        texts = [json.dumps({**FREQUENCY, **edit}) for edit in edits]
+        yield from _cases("frequency", {kind: zip(fields, texts)})
+    cut = [whole[:end] for end in (1, 20, 60, len(whole) - 1)]
+    yield from _cases("frequency", {"truncated": cut, **ODD_FILES})
 
 
 def config_cases() -> Iterator[Case]:
     bomb = "a0: &a0 [1, 2]\n" + "".join(
         f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)
     )
-    kinds = {
+    bases = ("1", "''", "gone.yaml", "[[]]", "{a: b}", "https://x.invalid/a.yaml",
+             "file:///etc/passwd", "/dev/zero")  # fmt: skip
+    yield from _cases("config", {
         "yaml bomb": [bomb, bomb + "MODEL: {DEVICE: *a59}"],
-        "yaml loop": ["&a [*a]", "MODEL: &m {LONG_TAIL: *m}", "_BASE_: {own}"],
-        "base of another kind": [
-            "_BASE_: 1", "_BASE_: ''", "_BASE_: gone.yaml", "_BASE_: [[]]", "_BASE_: {a: b}",
-            "_BASE_: https://x.invalid/a.yaml", "_BASE_: file:///etc/passwd", "_BASE_: /dev/zero",
-        ],
+        "yaml loop": ["&a [*a]", "MODEL: &m {LONG_TAIL: *m}", "_BASE_: input.yaml"],
         "yaml that runs": [
             "!!python/object/apply:os.system ['true']", "MODEL: {WEIGHTS: !!python/name:os.system }",
             "MODEL: {WEIGHTS: !!python/object/new:os.system ['true']}",
@@ -219,51 +217,46 @@ def config_cases() -> Iterator[Case]:
         "no yaml": ["MODEL: [", "\t", "a: b: c", "%", "MODEL: {METHOD: 'x}", "---\na: 1\n---\nb: 2"],
         "not a mapping": ["", "- 1", "3", "null", "text", "MODEL: 3", "MODEL: null", "1: 2", "? [1]\n: 2"],
         "unknown key": ["A: 1", "MODEL: {A: 1}", "'': 1", "MODEL: {LONG_TAIL: {IFF: {}}}"],
-        "unknown version": ["VERSION: 7", "VERSION: x", "VERSION: -1"],
         "deep nesting": ["[" * 5000, "{a: " * 5000, "a: " + "- " * 5000],
         "unicode": ["\ufeffMODEL: {DEVICE: cpu}", "MODEL: {DEVICE: '\U0001f600'}", "\ud800: 1", "\x00"],
         "crlf": ["MODEL:\r\n  DEVICE: cpu\r\n"],
-    }  # fmt: skip
-    fields = {"base of another kind": "_BASE_", "unknown version": "VERSION"}
-    for kind, contents in kinds.items():
-        for content in contents:
-            yield Case(kind, "config", ".yaml", lambda path, c=content: text(
-                c.replace("{own}", path.name))(path), field=fields.get(kind, ""))  # fmt: skip
-    for key in ("METHOD", "COSINE_SCALE", "IIF"):
-        for value in ("[]", "null", "{A: 1}", "2020-01-01", "0x", ".nan"):
-            content = text(f"MODEL:\n  LONG_TAIL: {{{key}: {value}}}")
-            yield Case("value of another type", "config", ".yaml", content, field=key)
-    yield Case("megabytes of yaml", "config", ".yaml", text("a: [" + "1, " * 2_000_000 + "]"))
-    yield from _odd_files("config", ".yaml")
+        "base of another kind": [("_BASE_", f"_BASE_: {base}") for base in bases],
+        "unknown version": [("VERSION", f"VERSION: {value}") for value in ("7", "x", "-1")],
+        "value of another type": [
+            (key, f"MODEL:\n  LONG_TAIL: {{{key}: {value}}}")
+            for key in ("METHOD", "COSINE_SCALE", "IIF")
+            for value in ("[]", "null", "{A: 1}", "2020-01-01", "0x", ".nan")
+        ],
+        "megabytes of yaml": ["a: [" + "1, " * 2_000_000 + "]"],
+        **ODD_FILES,
+    })  # fmt: skip
 
 
 def image_cases() -> Iterator[Case]:
     rng = np.random.default_rng(0)
     pixels = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-    for format in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"):
-        buffer = io.BytesIO()
-        pixels.save(buffer, format)
-        whole = buffer.getvalue()
-        for end in (3, len(whole) // 3, len(whole) * 2 // 3):
-            yield Case("truncated image", "image", ".png", text(whole[:end]))
-        for seed in range(4):
-            yield Case("image with other bytes", "image", ".png", text(flipped(whole, seed)))
-    yield Case(
-        "image of another size", "image", ".png", lambda path: Image.new("RGB", (9, 7)).save(path)
-    )
-    for mode in ("1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"):
-        format = "TIFF" if mode in ("CMYK", "F") else "PNG"
-        yield Case("image of another mode", "image", ".png",
-                   lambda path, m=mode, f=format: Image.new(m, (8, 8)).save(path, f))  # fmt: skip
-    huge = io.BytesIO()
-    Image.new("1", (1, 1)).save(huge, "PNG")
-    header = huge.getvalue()[12:16] + (60_000).to_bytes(4, "big") * 2 + huge.getvalue()[24:29]
-    bomb = (
-        huge.getvalue()[:12] + header + zlib.crc32(header).to_bytes(4, "big") + huge.getvalue()[33:]
-    )
-    yield Case("image bomb", "image", ".png", text(bomb))
-    yield Case("text for an image", "image", ".png", text("<svg onload='x'/>"))
-    yield from (c for c in _odd_files("image", ".png") if c.kind != "named pipe")
+    files = [_saved(pixels, format) for format in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP")]
+    modes = {mode: "TIFF" if mode in ("CMYK", "F") else "PNG"
+             for mode in ("1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F")}  # fmt: skip
+    small = _saved(Image.new("1", (1, 1)), "PNG")
+    header = small[12:16] + (60_000).to_bytes(4, "big") * 2 + small[24:29]
+    yield from _cases("image", {
+        "truncated image": [
+            whole[:end] for whole in files for end in (3, len(whole) // 3, len(whole) * 2 // 3)
+        ],
+        "image with other bytes": [flipped(whole, seed) for whole in files for seed in range(4)],
+        "image of another size": [_saved(Image.new("RGB", (9, 7)), "PNG")],
+        "image of another mode": [_saved(Image.new(m, (8, 8)), f) for m, f in modes.items()],
+        "image bomb": [small[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small[33:]],
+        "text for an image": ["<svg onload='x'/>"],
+        **{kind: made for kind, made in ODD_FILES.items() if kind != "named pipe"},
+    })  # fmt: skip
+
+
+def _saved(image: Image.Image, format: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format)
+    return buffer.getvalue()
 
 
 def checkpoint_cases() -> Iterator[Case]:
@@ -272,15 +265,11 @@ def checkpoint_cases() -> Iterator[Case]:
     buffer = io.BytesIO()
     torch.save(good, buffer)
     for suffix, whole in ((".pth", buffer.getvalue()), (".pkl", pickle.dumps(zoo))):
-        for part in range(1, 8):
-            yield Case(
-                "truncated checkpoint", "checkpoint", suffix, text(whole[: len(whole) * part // 8])
-            )
-        for seed in range(8):
-            yield Case(
-                "checkpoint with other bytes", "checkpoint", suffix, text(flipped(whole, seed))
-            )
-        yield from _odd_files("checkpoint", suffix)
+        yield from _cases("checkpoint", {
+            "truncated checkpoint": [whole[: len(whole) * part // 8] for part in range(1, 8)],
+            "checkpoint with other bytes": [flipped(whole, seed) for seed in range(8)],
+            **ODD_FILES,
+        }, suffix)  # fmt: skip
     contents = {
         "not a dict": [[], 1, None, "x", (1, 2)],
         "no weights": [{}, {"model": {}}, {"model": None}, {"model": {"weight": "x"}}, {"model": {1: 2}}],
@@ -294,16 +283,15 @@ def checkpoint_cases() -> Iterator[Case]:
         "whole module": [torch.nn.Linear(2, 2)],
         "forged folded mark": [{**good, "folded": v} for v in (None, {"method": "IIF"})],
     }  # fmt: skip
-    for kind, values in contents.items():
-        for value in values:
-            yield Case(kind, "checkpoint", ".pth", lambda path, v=value: torch.save(v, path))
-    for value in ([], 1, {"model": 1, "__author__": "x"}, {"a": 1}, {1: np.ones(2)}, {"blobs": []}):
-        yield Case("odd zoo file", "checkpoint", ".pkl", text(pickle.dumps(value)))
-    yield Case("zip bomb", "checkpoint", ".pth", _zip_bomb, heavy=True)
-    yield Case("pickle bomb", "checkpoint", ".pkl", text(b"\x80\x02Nr\xff\xff\xff\xff."))
-    yield Case(
-        "pickle bomb", "checkpoint", ".pkl", text(b"\x80\x05\x96" + b"\x00" * 5 + b"\x01\x00\x00.")
-    )
+    yield from _cases("checkpoint", {
+        kind: [partial(torch.save, value) for value in values] for kind, values in contents.items()
+    })  # fmt: skip
+    zoos = [[], 1, {"model": 1, "__author__": "x"}, {"a": 1}, {1: np.ones(2)}, {"blobs": []}]
+    yield from _cases("checkpoint", {
+        "odd zoo file": map(pickle.dumps, zoos),
+        "pickle bomb": [b"\x80\x02Nr\xff\xff\xff\xff.", b"\x80\x05\x96" + bytes(5) + b"\x01\x00\x00."],
+    }, ".pkl")  # fmt: skip
+    yield from _cases("checkpoint", {"zip bomb": [_zip_bomb]}, heavy=True)
 
 
 def _zip_bomb(path: Path) -> None:
@@ -323,10 +311,5 @@ def flipped(content: bytes, seed: int) -> bytes:
 
 
 def all_cases() -> list[Case]:
-    return [
-        *annotation_cases(),
-        *frequency_cases(),
-        *config_cases(),
-        *image_cases(),
-        *checkpoint_cases(),
-    ]
+    makers = (annotation_cases, frequency_cases, config_cases, image_cases, checkpoint_cases)
+    return [case for make in makers for case in make()]

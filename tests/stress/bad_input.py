@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import re
 import resource
 import tempfile
@@ -26,18 +23,17 @@ MEMORY = 3 << 30  # bytes a case may allocate on top of what the process has
 
 def run() -> Outcome:
     """Try every case, then fuzz; raises AssertionError with all that ended otherwise than it should."""
-    cases = all_cases()
-    ends, lost = Counter(), []
+    from . import fuzz
+
+    cases, ends, lost = all_cases(), Counter(), []
     for case in cases:
         end, problem = attempt(case)
         ends[end] += 1
         if problem:
             lost.append(f"{case.kind} ({case.reads}): {problem}")
+    assert not lost, "\n".join(lost)
     kinds = len({case.kind for case in cases})
     figures = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
-    assert not lost, "\n".join(lost)
-    from . import fuzz
-
     fuzzed, lines = fuzz.run()
     lines.insert(0, f"{len(cases)} cases of {kinds} kinds: {figures}; none lost")
     return Outcome(len(cases) + fuzzed, lines)
@@ -46,10 +42,10 @@ def run() -> Outcome:
 def attempt(case: Case) -> tuple[str, str | None]:
     """How the case ended, and what is wrong with that: None if nothing is."""
     with tempfile.TemporaryDirectory(prefix="iif_d2-fault-") as folder:
-        path = Path(folder) / f"input{case.suffix}"
+        path, out = Path(folder) / f"input{case.suffix}", Path(folder) / "out"
         case.write(path)
-        (Path(folder) / "out").mkdir()
-        (Path(folder) / "out" / "kept").write_text("the result of yesterday")
+        out.mkdir()
+        (out / "kept").write_text("the result of yesterday")
         before = _tree(folder)
         receive, send = children.context.Pipe(duplex=False)
         process = children.start(_child, case.reads, path, send)
@@ -65,17 +61,21 @@ def attempt(case: Case) -> tuple[str, str | None]:
             receive.close()
         if _tree(folder) != before:
             return end, "a file was changed"
-    if end == "refused" and str(path) not in said:
-        return end, f"the message does not name the file: {said}"
-    if end == "refused" and len(said) > 1000:
-        return end, f"the message has {len(said)} characters"
-    if end == "refused" and not REMEDY.search(said):
-        return end, f"the message does not say what to do: {said}"
+    return end, _lacking(said, path, case.field) if end == "refused" else said or None
+
+
+def _lacking(said: str, path: Path, field: str) -> str | None:
+    """What is wrong with a refusal."""
+    if str(path) not in said:
+        return f"the message does not name the file: {said}"
+    if len(said) > 1000:
+        return f"the message has {len(said)} characters"
+    if not REMEDY.search(said):
+        return f"the message does not say what to do: {said}"
     # What is no json at all has a place in the text, and no fields.
-    named = re.search(rf"(\b|_){case.field}\b", said) or "is not valid json" in said
-    if end == "refused" and not named:
-        return end, f"the message does not name the field {case.field}: {said}"
-    return end, said if end == "raised" else None
+    if not re.search(rf"(\b|_){field}\b", said) and "is not valid json" not in said:
+        return f"the message does not name the field {field}: {said}"
+    return None
 
 
 def _child(reads: str, path: Path, send) -> None:
@@ -168,14 +168,7 @@ READERS = {
 }  # fmt: skip
 
 
-def _tree(folder: str) -> str:
-    """A digest of every name and content in a folder."""
-    found = []
-    for root, folders, names in os.walk(folder):
-        for name in sorted([*folders, *names]):
-            path = os.path.join(root, name)
-            content = ""
-            if os.path.isfile(path):
-                content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            found.append([path, content])
-    return json.dumps(sorted(found))
+def _tree(folder: str) -> dict[Path, bytes]:
+    """Every name in a folder, and the content of files."""
+    paths = Path(folder).rglob("*")
+    return {path: path.read_bytes() if path.is_file() else b"" for path in paths}

@@ -63,17 +63,15 @@ def make_writable(folder: Path) -> None:
     _run("umount", "-l", str(folder))
 
 
-def fill(folder: Path, left: int = 0) -> None:
-    """Leave no room on its drive but so many bytes; `empty` takes the ballast away."""
+def fill(folder: Path) -> None:
+    """Leave no room on its drive; `empty` takes the ballast away."""
     with open(folder / BALLAST, "wb", buffering=0) as file:
         try:
             while file.write(bytes(1 << 20)):
                 pass
         except OSError as error:
             assert error.errno == errno.ENOSPC, error
-        size = file.tell()
-        file.truncate(max(0, size - left))
-    assert shutil.disk_usage(folder).free <= left + (1 << 12)
+    assert shutil.disk_usage(folder).free <= 1 << 12
 
 
 def empty(folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from iif_d2.config import load_config
 from iif_d2.errors import IIFError
 
 from . import Outcome
 from .bad_cases import GOOD
+from .bad_input import READERS
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
@@ -24,20 +25,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=8,
 )  # fmt: skip
+ANNOTATIONS, CONFIG = ("count", "truth", "instances"), ("config",)  # who reads it
 
 
-def _places(value, path=()):
+def _places(value: Any, path: tuple = ()):
     """The way to every value in a nest of dicts and lists."""
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    for key, inner in items:
+    keys = value if isinstance(value, dict) else range(len(value) if isinstance(value, list) else 0)
+    for key in keys:
         yield (*path, key)
-        yield from _places(inner, (*path, key))
+        yield from _places(value[key], (*path, key))
 
 
 @st.composite
@@ -58,31 +54,16 @@ def spoilt(draw, whole) -> dict:
     return content
 
 
-def read_annotations(content: bytes) -> bool:
+def is_read(content: str | bytes, readers: tuple[str, ...]) -> bool:
     """Whether all readers take the content; False if one refuses it, naming the file."""
-    from .bad_input import READERS
-
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogatepass")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "input.json"
+        path = Path(folder) / "input.json"  # yaml is read by any name
         path.write_bytes(content)
         try:
-            for reads in ("count", "truth", "instances"):
+            for reads in readers:
                 READERS[reads](path)
-        except IIFError as error:
-            assert str(path) in str(error), error
-            return False
-    return True
-
-
-def read_config(content: str) -> bool:
-    """Whether the config loads; False if it is refused, naming the file."""
-    from iif_d2.config import load_config
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "input.yaml"
-        path.write_text(content, encoding="utf-8", errors="surrogatepass")
-        try:
-            load_config(str(path))
         except IIFError as error:
             assert str(path) in str(error), error
             return False
@@ -91,35 +72,30 @@ def read_config(content: str) -> bool:
 
 def fuzz(examples: int) -> list[str]:
     """So many examples of each kind; figures."""
-    from iif_d2.config import load_config
-
     defaults = yaml.safe_load(load_config("").dump())
     some = {key: defaults[key] for key in ("MODEL", "SOLVER", "DATASETS", "TEST", "VERSION")}
-    small = {
-        **some,
-        "MODEL": {key: some["MODEL"][key] for key in ("LONG_TAIL", "DEVICE", "ROI_HEADS")},
-    }
+    some["MODEL"] = {key: some["MODEL"][key] for key in ("LONG_TAIL", "DEVICE", "ROI_HEADS")}
     kinds = {
-        "annotation files": (spoilt(GOOD).map(lambda c: json.dumps(c).encode()), read_annotations),
-        "bytes for annotation files": (st.binary(max_size=200), read_annotations),
-        "configs": (spoilt(small).map(lambda c: yaml.safe_dump(c)), read_config),
-        "texts for configs": (st.text(st.characters(codec="utf-8"), max_size=80), read_config),
+        "annotation files": (spoilt(GOOD).map(json.dumps), ANNOTATIONS),
+        "bytes for annotation files": (st.binary(max_size=200), ANNOTATIONS),
+        "configs": (spoilt(some).map(yaml.safe_dump), CONFIG),
+        "texts for configs": (st.text(st.characters(codec="utf-8"), max_size=80), CONFIG),
     }
     lines = []
-    for name, (strategy, read) in kinds.items():
-        ends = _ends(strategy, read, examples)
+    for name, (strategy, readers) in kinds.items():
+        ends = _ends(strategy, readers, examples)
         lines.append(f"{len(ends)} fuzzed {name}: {sum(ends)} read, the others refused in words")
     return lines
 
 
-def _ends(strategy: st.SearchStrategy, read: Callable[[Any], bool], examples: int) -> list[bool]:
+def _ends(strategy: st.SearchStrategy, readers: tuple[str, ...], examples: int) -> list[bool]:
     ends = []
 
     @settings(max_examples=examples, deadline=None, database=None, derandomize=True,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(strategy)
     def check(content):
-        ends.append(read(content))
+        ends.append(is_read(content, readers))
 
     check()
     return ends

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from . import Outcome, runs
+from . import Outcome, runs, sabotage
 
 # Everything that draws at random or keeps state: repeat factors, groups by shape, the method.
 OPTIONS = (
@@ -18,8 +18,10 @@ OPTIONS = (
     "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", "0.5",
     "INPUT.MIN_SIZE_TRAIN", "(48, 56, 64)",
 )  # fmt: skip
-# What is going on when the kill comes: a function that is in its n-th call.
-MOMENTS = ("step", "checkpoint", "replace", "cache", "evaluation", "results", "time")
+# What goes on when the kill comes, and the call of it (or tenth of a second) that it comes in at the
+# latest: a later one would let the run end.
+MOMENTS = {"step": 9, "checkpoint": 2, "replace": 4, "cache": 2, "evaluation": 12, "results": 2,
+           "time": 60}  # fmt: skip
 
 
 def kill_at(moment: str, count: int) -> None:
@@ -40,19 +42,14 @@ def kill_at(moment: str, count: int) -> None:
         "evaluation": (LongTailEvaluator, "process"),
         "results": (evaluate, "save_results"),
     }[moment]
-    original, calls = getattr(owner, name), []
 
-    @functools.wraps(original)
-    def sabotaged(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == count:
-            if moment == "checkpoint":
-                args[1].write(b"PK" + bytes(1000))  # half a file
-                args[1].flush()
-            _die()
-        return original(*args, **kwargs)
+    def die(*args) -> None:
+        if moment == "checkpoint":
+            args[1].write(b"PK" + bytes(1000))  # half a file
+            args[1].flush()
+        _die()
 
-    setattr(owner, name, sabotaged)
+    sabotage.before_call(owner, name, count, die)
 
 
 def _die() -> None:
@@ -65,17 +62,13 @@ def break_run(
     """Train, killed at each moment in turn and resumed; how many kills came before the end."""
     done, resume = 0, False
     for kill in kills:
-        code = runs.train(
-            folder, data, *OPTIONS, *options,
-            resume=resume, sabotage=functools.partial(kill_at, *kill),
-        )  # fmt: skip
-        assert code in (0, -signal.SIGKILL), f"exit code {code}: {runs.output(folder)[-2000:]}"
-        resume = True
-        done += code != 0
+        die = functools.partial(kill_at, *kill)
+        code = runs.train(folder, data, *OPTIONS, *options, resume=resume, sabotage=die)
         if code == 0:
             return done
-    code = runs.train(folder, data, *OPTIONS, *options, resume=True)
-    assert code == 0, runs.output(folder)[-2000:]
+        assert code == -signal.SIGKILL, f"exit code {code}: {runs.output(folder)[-2000:]}"
+        resume, done = True, done + 1
+    runs.train_to_end(folder, data, *OPTIONS, *options, resume=True)
     return done
 
 
@@ -89,12 +82,11 @@ def run() -> Outcome:
         for method, workers in (("FedLoss", "0"), ("DropLoss", "2"), ("EQLv2", "1")):
             options = ("MODEL.LONG_TAIL.METHOD", method, "DATALOADER.NUM_WORKERS", workers)
             whole = Path(root) / f"{method}-whole"
-            assert runs.train(whole, data, *OPTIONS, *options) == 0, runs.output(whole)[-2000:]
-            # A kill early enough that training has not ended; runs of their own for each dozen.
-            moments = [rng.choice(MOMENTS) for _ in range(20)]
+            runs.train_to_end(whole, data, *OPTIONS, *options)
+            moments = [rng.choice(list(MOMENTS)) for _ in range(20)]
             killed, part = 0, 0
             while moments:
-                kills = [(m, rng.randint(*_reach(m))) for m in moments[:10]]
+                kills = [(m, rng.randint(1, MOMENTS[m])) for m in moments[:10]]
                 broken = Path(root) / f"{method}-{part}"
                 done = break_run(broken, data, kills, *options)
                 runs.assert_same(whole, broken)
@@ -105,9 +97,3 @@ def run() -> Outcome:
                 f"the run that was not stopped in weights, optimizer, method, metrics, order"
             )
     return Outcome(kills_done, lines)
-
-
-def _reach(moment: str) -> tuple[int, int]:
-    """Which call the kill may come in: late ones would let the run end."""
-    most = {"step": 9, "checkpoint": 2, "replace": 4, "cache": 2, "evaluation": 12, "results": 2}
-    return (1, most.get(moment, 60))

@@ -36,17 +36,15 @@ def rank_dies() -> list[str]:
     with tempfile.TemporaryDirectory() as root:
         data = make_dataset(Path(root) / "data")
         whole = Path(root) / "whole"
-        codes, _ = _train_ranks(whole, data)
-        assert codes == [0, 0], runs.output(whole)[-2000:]
+        _train_ranks(whole, data)
         for victim in VICTIMS:
             folder = Path(root) / f"broken-{victim}"
             codes, waited = _train_ranks(folder, data, victim)
             assert codes[victim] == -signal.SIGKILL, f"{codes}: {runs.output(folder)[-2000:]}"
-            assert codes[1 - victim] not in (0, None), f"rank {1 - victim} ended as if all was well"
+            assert codes[1 - victim] != 0, f"rank {1 - victim} ended as if all was well"
             assert waited < ENDED_WITHIN, f"rank {1 - victim} ended {waited:.0f} s after the other"
             last = (folder / "last_checkpoint").read_text()
-            codes, _ = _train_ranks(folder, data, resume=True)
-            assert codes == [0, 0], runs.output(folder)[-2000:]
+            _train_ranks(folder, data, resume=True)
             runs.assert_same(whole, folder)
             lines.append(
                 f"rank {victim} of 2 killed in step 13: the other ended {waited:.1f} s later, "
@@ -58,7 +56,7 @@ def rank_dies() -> list[str]:
 def _train_ranks(
     folder: Path, data: tuple[Path, Path], victim: int = -1, resume: bool = False
 ) -> tuple[list[int], float]:
-    """The two exit codes, and the seconds between the first end and the second."""
+    """The exit codes, both 0 without a victim, and the seconds from the first end to the second."""
     port = free_port()
     ranks = [
         runs.start(folder, data, *OPTIONS, "MODEL.LONG_TAIL.METHOD", "EQLv2", resume=resume,
@@ -72,6 +70,7 @@ def _train_ranks(
             time.sleep(0.05)
         first = time.monotonic()
         codes = [children.end(rank, said=lambda: runs.output(folder)) for rank in ranks]
+        assert victim >= 0 or codes == [0, 0], f"{codes}: {runs.output(folder)[-2000:]}"
         return codes, time.monotonic() - first
     finally:
         for rank in ranks:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,9 @@ def start(
         evaluate: only evaluate what is in the folder.
         sabotage: called in the process before; a function of a module, or a partial of one.
     """
-    flags = ["--resume"] * (resume or evaluate) + ["--eval-only"] * evaluate
-    return children.start(_child, folder, data, options, flags, sabotage)
+    line = ["--config-file", CONFIG, *["--resume"] * (resume or evaluate)]
+    line += [*["--eval-only"] * evaluate, *TINY, "OUTPUT_DIR", str(folder), *options]
+    return children.start(_child, folder, data, sabotage, partial(_train, line))
 
 
 def train(folder: Path, data: tuple[Path, Path], *options: str, **kwargs: Any) -> int:
@@ -40,11 +42,17 @@ def train(folder: Path, data: tuple[Path, Path], *options: str, **kwargs: Any) -
     return children.end(start(folder, data, *options, **kwargs), said=lambda: output(folder))
 
 
+def train_to_end(folder: Path, data: tuple[Path, Path], *options: str, **kwargs: Any) -> None:
+    """`train`, which has to end well."""
+    assert train(folder, data, *options, **kwargs) == 0, output(folder)[-2000:]
+
+
 def report(
     folder: Path, data: tuple[Path, Path], page: Path, sabotage: Callable | None = None
 ) -> int:
     """The exit code of `python -m iif_d2 report` of a run in a new process."""
-    process = children.start(_report, folder, data, page, sabotage)
+    line = ["report", str(folder), "--output", str(page), "--pictures", "99"]
+    process = children.start(_child, folder, data, sabotage, partial(_command, line))
     return children.end(process, said=lambda: output(folder))
 
 
@@ -53,43 +61,36 @@ def output(folder: Path) -> str:
     return Path(f"{folder}.out").read_text()
 
 
-def _speak_into(path: str) -> None:
-    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def _child(folder: Path, data: tuple, sabotage: Callable | None, work: Callable) -> None:
+    out = os.open(f"{folder}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1), os.dup2(out, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
-
-
-def _report(folder: Path, data: tuple, page: Path, sabotage: Callable | None) -> None:
-    _speak_into(f"{folder}.out")
     from iif_d2 import register_long_tail_instances
-    from iif_d2.commands import main
-
-    torch.set_num_threads(1)
-    register_long_tail_instances("tiny_lvis", *map(str, data))
-    if sabotage is not None:
-        sabotage()
-    sys.exit(main(["report", str(folder), "--output", str(page), "--pictures", "99"]))
-
-
-def _child(
-    folder: Path, data: tuple, options: tuple, flags: list, sabotage: Callable | None
-) -> None:
-    _speak_into(f"{folder}.out")
-    from detectron2.engine import default_argument_parser
-
-    from iif_d2 import register_long_tail_instances
-    from iif_d2.engine import LongTailTrainer, launch, main
+    from iif_d2.engine import LongTailTrainer
 
     # Data-loader workers are forked, as from a shell: those of a server of their own outlive a kill.
     multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
     register_long_tail_instances("tiny_lvis", *map(str, data))
     _record_order(LongTailTrainer, f"{folder}.order")
     if sabotage is not None:
         sabotage()
-    line = ["--config-file", CONFIG, *flags, *TINY]
-    launch(main, default_argument_parser().parse_args([*line, "OUTPUT_DIR", str(folder), *options]))
+    work()
+
+
+def _train(line: list[str]) -> None:
+    from detectron2.engine import default_argument_parser
+
+    from iif_d2.engine import launch, main
+
+    torch.use_deterministic_algorithms(True)
+    launch(main, default_argument_parser().parse_args(line))
+
+
+def _command(line: list[str]) -> None:
+    from iif_d2.commands import main
+
+    sys.exit(main(line))
 
 
 def _record_order(trainer: type, path: str) -> None:
@@ -111,12 +112,12 @@ def assert_same(one: Path, other: Path) -> None:
         forget_times(state)
     differs = difference(*states)
     assert not differs, f"{other}: model_final.pth differs in {differs}"
-    lines = [metrics(folder) for folder in (one, other)]
-    assert lines[0] == lines[1], f"{other}: metrics.json differs"
-    tables = [(f / "inference" / "results.json").read_bytes() for f in (one, other)]
-    assert tables[0] == tables[1], f"{other}: inference/results.json differs"
-    orders = [_order(folder) for folder in (one, other)]
-    assert orders[0] == orders[1], f"{other}: images came in another order"
+    for what, of in (
+        ("metrics.json", metrics),
+        ("inference/results.json", lambda folder: (folder / "inference/results.json").read_bytes()),
+        ("order of images", _order),
+    ):
+        assert of(one) == of(other), f"{other}: {what} differs"
 
 
 def forget_times(state: dict) -> None:

@@ -3,58 +3,58 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from . import drives
 
 Data = tuple[Path, Path]  # json and image root
 
 
-def full_after(checkpoints: int) -> None:
-    """From this many checkpoints on no file may grow beyond 100 kB, as on a full disk."""
-    limit = (100_000, resource.RLIM_INFINITY)
-    at_checkpoint(
-        checkpoints + 1, functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, limit)
-    )
+def limit_files(folder: Path) -> None:
+    """From now on no file may grow beyond 100 kB, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 
 
-def at_checkpoint(number: int, do: Callable[[], None]) -> None:
-    """Have this done in this process before it saves its `number`-th checkpoint."""
+def at_checkpoint(number: int, do: Callable, *args: Any) -> None:
+    """Have `do(*args)` done in this process before it saves its `number`-th checkpoint."""
     from iif_d2.checkpoint import LongTailCheckpointer
 
-    _before_call(LongTailCheckpointer, "save", number, do)
+    before_call(LongTailCheckpointer, "save", number, lambda *_: do(*args))
 
 
-def at_step(number: int, do: Callable[[], None]) -> None:
+def at_step(number: int, do: Callable, *args: Any) -> None:
     from iif_d2.engine import LongTailTrainer
 
-    _before_call(LongTailTrainer, "run_step", number, do)
+    before_call(LongTailTrainer, "run_step", number, lambda *_: do(*args))
 
 
-def at_image(number: int, do: Callable[[], None]) -> None:
+def at_image(number: int, do: Callable, *args: Any) -> None:
     """Before so many images are evaluated."""
     from iif_d2.evaluation import LongTailEvaluator
 
-    _before_call(LongTailEvaluator, "process", number, do)
+    before_call(LongTailEvaluator, "process", number, lambda *_: do(*args))
 
 
-def _before_call(owner: type, name: str, number: int, do: Callable[[], None]) -> None:
-    original, calls = getattr(owner, name), []
+def before_call(owner: Any, name: str, number: int, do: Callable) -> None:
+    """Have this done in this process, with the call's arguments, before the `number`-th call."""
+    original, calls = getattr(owner, name), itertools.count(1)
 
-    def called(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == number:
-            do()
-        return original(self, *args, **kwargs)
+    @functools.wraps(original)
+    def called(*args, **kwargs):
+        if next(calls) == number:
+            do(*args)
+        return original(*args, **kwargs)
 
     setattr(owner, name, called)
 
 
-def unreadable(training: bool, first: int, times: int) -> None:
+def unreadable(training: bool, first: int, times: int, folder: Path) -> None:
     """From the `first`-th image of training or evaluation on, so many attempts to open one fail."""
     from PIL import Image
 

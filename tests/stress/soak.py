@@ -64,15 +64,12 @@ def train(root: Path, minutes: float) -> str:
     records = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     steps = 1 + max(record["iteration"] for record in records)
     evaluations = sum("segm/AP" in record for record in records)
-    too_few = (
-        f"{evaluations} evaluations in {minutes:g} minutes, {steps} steps, are too few to tell"
-    )
-    assert evaluations >= LEAST, f"{too_few}; {summary(series)}"
-    _assert_flat(f"{minutes:g} minutes of training", series)
-    return (
+    what = (
         f"{minutes:g} minutes of training mini_lvis, {steps} steps, {evaluations} evaluations of "
-        f"480 images, {steps // 250} checkpoints, process and workers: {summary(series)}"
+        f"480 images, {steps // 250} checkpoints, process and workers"
     )
+    assert evaluations >= LEAST, f"{what} are too few to tell; {summary(series)}"
+    return _flat(what, series)
 
 
 def _watch(process: subprocess.Popen, folder: Path, until: float) -> list[Usage]:
@@ -103,12 +100,9 @@ def evaluate(root: Path, evaluations: int) -> str:
         if number % max(1, evaluations // 10) == 0:
             spent = time.monotonic() - start
             print(f"soak: {number} evaluations in {spent:.0f} s: {series[-1]}", flush=True)
-    _assert_flat(f"{evaluations} evaluations", series)
     milliseconds = 1000 * (time.monotonic() - start) / evaluations
-    return (
-        f"{evaluations} evaluations of 8 images, boxes and masks, {milliseconds:.0f} ms each: "
-        f"{summary(series)}"
-    )
+    what = f"{evaluations} evaluations of 8 images, boxes and masks, {milliseconds:.0f} ms each"
+    return _flat(what, series)
 
 
 def _evaluation(root: Path) -> Callable[[], None]:
@@ -145,6 +139,8 @@ def _evaluation(root: Path) -> Callable[[], None]:
     return step
 
 
-def _assert_flat(what: str, series: Sequence[Usage]) -> None:
+def _flat(what: str, series: Sequence[Usage]) -> str:
+    """The figures, which must not grow."""
     problem = growth(series)
     assert not problem, f"{what}: {problem}; {summary(series)}"
+    return f"{what}: {summary(series)}"

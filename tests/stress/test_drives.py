@@ -78,7 +78,7 @@ def test_training_and_evaluation_are_judged_apart():
     assert "at 3 processes: second quarter 1000.0 MB" in text and "at 5 processes" in text
     assert "120 looks" in text
     grown = [evaluating._replace(memory=1600) if u == evaluating else u for u in long]
-    assert "memory at 5 processes grows" in growth([*short, *short, *long, *grown])
+    assert "memory in MB at 5 processes grows" in growth([*short, *short, *long, *grown])
     leaking = [training._replace(files=89) if u == training else u for u in long]
     assert "files at 3 processes grows" in growth([*short, *short, *long, *leaking])
 

@@ -1,4 +1,8 @@
-"""What a process and all it has started take of memory and file handles, and whether that grows."""
+"""What a process and all it has started take of memory and file handles, and whether that grows.
+
+Flat means: the last quarter of a series is like its second; the first is for caches to fill. An
+evaluation starts workers, so looks are compared with those at as many processes.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,9 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
-# Flat: the last quarter of a series beside its second; the first is for caches to fill. A run that
-# evaluates starts workers for it, so looks are compared with those at as many processes. Memory may
-# be so much more in the median and at the peak, open files at the peak, which is one look at a
-# moment when a file more may just be open. The median of open files may not be one more: whatever
-# leaks by step, checkpoint or evaluation raises it.
+# What may be more: a share of memory, in the median and at the peak, and of open files at the peak,
+# which is one look, when a file more may just be open. The median of open files may not be one
+# more: whatever leaks by step, checkpoint or evaluation raises it.
 TOLERANCE = 0.03
 LOOKS = 10  # of each quarter that a number of processes is judged by
 COMPARED = 0.9  # of each quarter's looks, at the least; processes that stay would be left out
@@ -24,8 +26,8 @@ MOMENT = 0.1
 class Usage(NamedTuple):
     """Memory in MB, open file descriptors and processes.
 
-    Memory is what no file backs, and what processes share counts once: each has its part of it.
-    Pages of libraries would be halved by whatever else runs with them.
+    Memory is what no file backs: pages of libraries would be halved by whatever else runs with
+    them. What processes share counts once.
     """
 
     memory: float
@@ -54,10 +56,10 @@ def of_tree(pid: int) -> Usage:
 
 
 def of_settled_tree(pid: int) -> Usage:
-    """As `of_tree`, where there are as many processes a moment before and after; of files the median.
+    """`of_tree` between two looks at as many processes; of open files the median of the three.
 
-    The files of a worker that starts or ends would count for the processes without it. A tree that
-    does not settle in fifty moments is taken as it is.
+    Else the files of a worker that starts or ends would count for the processes without it. A tree
+    that does not settle in fifty moments is taken as it is.
     """
     looks = [of_tree(pid)]
     while len(looks) < 50:
@@ -76,25 +78,23 @@ def _memory(process: int) -> float:
 
 def growth(series: Sequence[Usage]) -> str:
     """What grows from the second quarter to the last, or why that cannot be told; empty if flat."""
-    early, late = _quarters(series)
-    states = list(_states(early, late))
-    for quarter, place in ((early, 1), (late, 2)):
-        compared = sum(len(state[place]) for state in states)
-        if compared < COMPARED * len(quarter):
-            return f"only {compared} of {len(quarter)} looks have their like in the other quarter"
+    states = list(_states(series))
+    for quarter in (1, 2):
+        looks, compared = len(series) // 4, sum(len(state[quarter]) for state in states)
+        if compared < COMPARED * looks:
+            return f"only {compared} of {looks} looks have their like in the other quarter"
     for processes, *parts in states:
-        for name, of, tolerance in (("median", median, 0.0), ("peak", max, TOLERANCE)):
-            before, after = (of(usage.memory for usage in part) for part in parts)
-            if after > before * (1 + TOLERANCE):
-                return (
-                    f"the {name} of memory at {processes} processes grows from {before:.1f} to "
-                    f"{after:.1f} MB"
-                )
-            before, after = (of(usage.files for usage in part) for part in parts)
+        for figure, of, field, what, tolerance in (
+            ("median", median, "memory", "memory in MB", TOLERANCE),
+            ("peak", max, "memory", "memory in MB", TOLERANCE),
+            ("median", median, "files", "open files", 0.0),
+            ("peak", max, "files", "open files", TOLERANCE),
+        ):
+            before, after = (of(getattr(usage, field) for usage in part) for part in parts)
             if after > before * (1 + tolerance):
                 return (
-                    f"the {name} of open files at {processes} processes grows from {before:g} to "
-                    f"{after:g}"
+                    f"the {figure} of {what} at {processes} processes grows from {before:.5g} to "
+                    f"{after:.5g}"
                 )
     return ""
 
@@ -102,7 +102,7 @@ def growth(series: Sequence[Usage]) -> str:
 def summary(series: Sequence[Usage]) -> str:
     """Both quarters in figures."""
     lines = []
-    for processes, *parts in _states(*_quarters(series)):
+    for processes, *parts in _states(series):
         figures = []
         for name, part in zip(("second", "last"), parts):
             memory, files = [usage.memory for usage in part], [usage.files for usage in part]
@@ -114,17 +114,12 @@ def summary(series: Sequence[Usage]) -> str:
     return "; ".join(lines)
 
 
-def _quarters(series: Sequence[Usage]) -> tuple[Sequence[Usage], Sequence[Usage]]:
+def _states(series: Sequence[Usage]) -> Iterator[tuple[int, list[Usage], list[Usage]]]:
+    """Numbers of processes with the looks at them in both quarters, where there are enough."""
     size = len(series) // 4
     assert size, f"{len(series)} looks are too few to tell"
-    return series[size : 2 * size], series[-size:]
-
-
-def _states(
-    early: Sequence[Usage], late: Sequence[Usage]
-) -> Iterator[tuple[int, list[Usage], list[Usage]]]:
-    """Numbers of processes with the looks at them, where there are enough in both."""
-    for processes in sorted({usage.processes for usage in early}):
-        parts = [[u for u in part if u.processes == processes] for part in (early, late)]
+    quarters = series[size : 2 * size], series[-size:]
+    for processes in sorted({usage.processes for usage in quarters[0]}):
+        parts = [[u for u in part if u.processes == processes] for part in quarters]
         if min(map(len, parts)) >= LOOKS:
             yield processes, *parts

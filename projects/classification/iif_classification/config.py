@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fvcore.common.config import CfgNode as CN
 
 from iif_d2.errors import ConfigError, UnknownNameError
-from iif_d2.files.yaml_files import check_yaml
+from iif_d2.files.untrusted import check_yaml
 
 from .methods_config import add_method_config
 

@@ -15,8 +15,7 @@ from fvcore.common.config import CfgNode
 
 from iif_d2.errors import CheckpointError, ConfigError
 from iif_d2.files import write_atomically
-from iif_d2.files.tensor_files import load_tensors
-from iif_d2.files.yaml_files import parse_yaml
+from iif_d2.files.untrusted import load_tensors, parse_yaml
 from iif_d2.frequency import ClassFrequency
 
 from ..config import default_config

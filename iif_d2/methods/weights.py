@@ -1,6 +1,6 @@
 """The class weights of IIF: Eq. 2 and 3, and the variants of the paper's ablation.
 
-Variant formulas and reference values: shared METHODS.md, after Alexandridis et al.
+Alexandridis et al., Inverse Image Frequency for Long-tailed Image Recognition, TIP 2023.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The class weights of IIF: Eq. 2 and 3, and the variants of the paper's ablation.
-
-Alexandridis et al., Inverse Image Frequency for Long-tailed Image Recognition, TIP 2023.
-"""
+"""The class weights of IIF: Eq. 2 and 3, and the variants of the paper's ablation."""
 
 from __future__ import annotations
 

@@ -4,15 +4,15 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
+LINTERS := $(VENV)/.linters
 DEMO := output/demo
 DEMO_CONFIG := configs/Mini-InstanceSegmentation/demo_mask_rcnn_R_18_FPN_iif.yaml
 # Another Detectron2 than the registry's rebuild: a pip requirement, such as a local path.
 DETECTRON2 ?=
-SAL_DETECTRON2 := sal-detectron2==0.7.2
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench faults matrix clean
+.PHONY: help demo test lint bench faults matrix clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,6 +26,12 @@ demo: $(READY)  ## train Mask R-CNN with IIF on mini_lvis, evaluate it, draw wha
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
+lint: $(LINTERS)  ## style, layers of imports and types
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/mypy
+
 bench: $(READY)  ## each fast path timed beside Detectron2's and lvis-api's own code
 	$(PY) -W ignore projects/speed/bench.py
 
@@ -33,13 +39,14 @@ faults: $(READY)  ## kill, starve and soak it for two hours; figures of what was
 	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.stress
 
 matrix:  ## install and test with other Pythons and versions of torch: hours, 7 GB at a time
-	$(PYTHON) projects/compatibility/run.py
+	$(PYTHON) -m pip install -q --upgrade --target build/nox -c constraints.txt nox
+	PYTHONPATH=build/nox $(PYTHON) -m nox -f projects/compatibility/noxfile.py
 
 clean:  ## remove what make and the runs made
-	rm -rf $(VENV) output build .pytest_cache .hypothesis .ruff_cache *.egg-info
+	rm -rf $(VENV) output build dist *.egg-info .*_cache .hypothesis
 
 # With a Detectron2 in $(PYTHON) already, its packages stay as they are; else the pinned set.
-$(READY): requirements.txt setup.cfg
+$(READY): requirements.txt constraints.txt setup.cfg
 	@if [ -z "$(DETECTRON2)" ] && $(PYTHON) -c "import detectron2, torchvision" 2>/dev/null; then \
 	  echo "using the Detectron2 that $(PYTHON) has" && \
 	  $(PYTHON) -m venv $(VENV) && \
@@ -52,12 +59,16 @@ $(READY): requirements.txt setup.cfg
 	     PYTHONPATH=build/virtualenv $(PYTHON) -m virtualenv -q $(VENV))) && \
 	  echo "installing torch and the rest: a minute or more, 6 GB" && \
 	  $(PIP) install -q -r requirements.txt && \
-	  $(PIP) install -q --no-deps lvis==0.5.3 && \
+	  $(PIP) install -q --no-deps -c constraints.txt lvis && \
 	  if [ -n "$(DETECTRON2)" ]; then $(PIP) install -q --no-build-isolation "$(DETECTRON2)"; \
 	  else $(PIP) install -q --no-deps --only-binary=:all: --python-version 3.10 \
 	    --implementation cp --platform linux_x86_64 \
 	    --target "$$($(PY) -c "$(SITE)")" \
-	    $(SAL_DETECTRON2); fi && \
+	    -c constraints.txt sal-detectron2; fi && \
 	  $(PIP) install -q --no-deps -e .; \
 	fi
+	@touch $@
+
+$(LINTERS): $(READY) constraints.txt
+	$(PIP) install -q -c constraints.txt import-linter mypy ruff
 	@touch $@

@@ -123,10 +123,8 @@ def config_path(name: str) -> str:
     Raises:
         ConfigError: there is no such file.
     """
-    here = os.path.dirname(os.path.abspath(__file__))
-    packaged = name.removeprefix("configs/")
-    for path in (name, os.path.join(here, "configs", packaged),
-                 os.path.join(here, os.pardir, "configs", packaged)):  # fmt: skip
+    packaged = os.path.join(os.path.dirname(__file__), "configs", name.removeprefix("configs/"))
+    for path in (name, packaged):
         if os.path.isfile(path):
             return path
     raise ConfigError(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import json
+import multiprocessing
 import os
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MIB = 1 << 20
@@ -19,33 +19,19 @@ MIB = 1 << 20
 
 @dataclass
 class Row:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        case: the step that is measured.
-        size: on what.
-        reference: whose code stands beside ours; empty where there is none.
-        ours, theirs: seconds of each repetition.
-        ours_memory, theirs_memory: MiB at the peak above what the process had before.
-        identical: whether both results are the same; None where there is nothing to compare.
-        series, x: names a growth and the size in numbers, where growth is fitted.
-        note: what the reader should know.
-    """
-
-    case: str
-    size: str
-    ours: list[float]
-    reference: str = ""
+    case: str  # the step that is measured
+    size: str  # on what
+    ours: list[float]  # seconds of each repetition
+    reference: str = ""  # whose code stands beside ours, if any
     theirs: list[float] = field(default_factory=list)
-    ours_memory: float | None = None
+    ours_memory: float | None = None  # MiB at the peak above what the process had before
     theirs_memory: float | None = None
-    identical: bool | None = None
-    series: str = ""
+    identical: bool | None = None  # the results; None: there is nothing to compare
+    series: str = ""  # of a growth, whose size is x
     x: float = 0
-    note: str = ""
-
-    def as_dict(self) -> dict:
-        return asdict(self)
+    note: str = ""  # what the reader of bench.json should know
 
 
 def alternate(
@@ -61,7 +47,7 @@ def alternate(
         calls_of_ours: in each turn; where the other side takes seconds, a few calls of
             milliseconds say nothing.
     """
-    synchronize = _synchronizer(device)
+    synchronize = torch.cuda.synchronize if device != "cpu" else lambda: None
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(warm_up + repeat):
         for name, call in sides.items():
@@ -84,9 +70,8 @@ def isolated(case: str, function: str, *arguments: object) -> dict:
     Returns:
         `seconds`, `memory` (MiB above the start) and `digest`.
     """
-    command = [sys.executable, "-W", "ignore", __file__, case, function, json.dumps(arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_one, (case, function, arguments))
 
 
 def compared(
@@ -100,58 +85,34 @@ def compared(
 
     Theirs runs `reference_repeat` times, as often as ours by default, in turn with ours.
     """
-    sides = {"ours": repeat}
-    if reference:
-        sides["theirs"] = reference_repeat or repeat
-    runs = {side: [] for side in sides}
-    for turn in range(max(sides.values())):
-        for side, times in sides.items():
+    repeats = {"ours": repeat, "theirs": (reference_repeat or repeat) if reference else 0}
+    runs: dict[str, list[dict]] = {side: [] for side in repeats}
+    for turn in range(max(repeats.values())):
+        for side, times in repeats.items():
             if turn < times:
                 runs[side].append(isolated(case, side, *arguments))
-    fields = {}
+    fields: dict[str, Any] = {}
     for side, results in runs.items():
         fields[side] = [result["seconds"] for result in results]
-        fields[f"{side}_memory"] = max(result["memory"] for result in results)
+        fields[f"{side}_memory"] = max((result["memory"] for result in results), default=None)
     if reference:
         fields["identical"] = len({r["digest"] for results in runs.values() for r in results}) == 1
     return fields
 
 
-def _one(case: str, function: str, arguments: list) -> None:
-    prepared = getattr(importlib.import_module(f"cases.{case}"), function)
-    call, digest = prepared(*arguments)
-    before = _resident()
-    start = time.perf_counter()
+def _one(case: str, function: str, arguments: tuple) -> dict:
+    sys.stdout = sys.stderr
+    call, digest = getattr(importlib.import_module(f"cases.{case}"), function)(*arguments)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak begins anew
+    before, start = _status("VmRSS"), time.perf_counter()
     result = call()
     seconds = time.perf_counter() - start
-    memory = (_peak() - before) / MIB
-    print(json.dumps({"seconds": seconds, "memory": memory, "digest": digest(result)}))
-
-
-def _resident() -> int:
-    return _status("VmRSS") or _peak()
-
-
-def _peak() -> int:
-    """Bytes. Not ru_maxrss on Linux: it starts at the size of the process that forked this one."""
-    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = (_status("VmHWM") - before) / MIB
+    return {"seconds": seconds, "memory": memory, "digest": digest(result)}
 
 
 def _status(key: str) -> int:
-    if not os.path.exists("/proc/self/status"):
-        return 0
+    """Bytes, of Linux."""
     with open("/proc/self/status") as file:
-        return int(dict(line.split(":", 1) for line in file)[key].split()[0]) * 1024
-
-
-def _synchronizer(device: str) -> Callable[[], None]:
-    if device == "cpu":
-        return lambda: None
-    import torch
-
-    return torch.cuda.synchronize
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, HERE)
-    _one(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+        return int(dict(line.split(":", 1) for line in file)[key].split()[0]) << 10

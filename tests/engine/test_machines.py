@@ -51,7 +51,7 @@ def test_both_ranks_have_the_same_weights_after_three_steps(dataset, tmp_path):
                 sys.executable, "-W", "ignore", "-m", "torch.distributed.run",
                 "--nnodes", "2", "--node_rank", str(rank), "--nproc_per_node", "1",
                 "--master_addr", "127.0.0.1", "--master_port", str(port), str(script),
-                "--config-file", "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x_iif.yaml",
+                "--config-file", "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
                 *TINY, *NARROW, "SOLVER.MAX_ITER", "3", "SEED", "1", "DATASETS.TEST", "()",
                 "OUTPUT_DIR", str(tmp_path / "out"),
             ],

@@ -1,4 +1,4 @@
-"""Every LVIS and COCO config, narrowed, trains two steps and evaluates on its own data set's format."""
+"""Each recipe of MODEL_ZOO.md, narrowed, trains two steps and evaluates on its own data set's format."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSample
 from detectron2.modeling import build_model
 from torch import nn
 
-from iif_d2.config import load_config
 from iif_d2.engine import LongTailTrainer
 from iif_d2.methods import LongTailMethod
 
 from .recipe_data import small_data
-from .recipes import IMAGE_COUNT_SUMS, RECIPES, REFERENCE, expected
+from .test_recipes import DISTINCT, R50, REFERENCE, RUNS
+
+IMAGE_COUNT_SUMS = {"lvis_v1": 360_952, "lvis_v0.5": 201_417, "coco_2017": 342_996}
 
 # Widths only: depth, groups, norms, heads, classes and solver are the recipe's own.
 NARROW = [
@@ -45,19 +46,20 @@ def data(tmp_path_factory):
         yield from small_data(tmp_path_factory.mktemp("datasets"))
 
 
-@pytest.mark.parametrize("path", RECIPES)
-def test_two_steps_and_an_evaluation(path, tmp_path):
-    cfg = load_config(path, [*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)])
+@pytest.mark.parametrize("run", DISTINCT)
+def test_two_steps_and_an_evaluation(run, tmp_path):
+    recipe = run.expected()
+    cfg = run.load(*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path))
     torch.manual_seed(0)
     trainer = LongTailTrainer(cfg)
     for name, module in trainer.model.named_modules():
         if name.endswith("conv3.norm"):  # without pretrained statistics 33 residuals would explode
             nn.init.constant_(module.weight.data, 0.1)
     trainer.resume_or_load(resume=False)
-    check_schedule(trainer.cfg, path)
-    sampler = RepeatFactorTrainingSampler if "_rfs_" in path else TrainingSampler
-    assert type(trainer.data_loader.sampler) is sampler
-    check_weights(trainer.model, path)
+    check_schedule(trainer.cfg, recipe)
+    sampler = {c.__name__: c for c in (RepeatFactorTrainingSampler, TrainingSampler)}
+    assert type(trainer.data_loader.sampler) is sampler[recipe["DATALOADER.SAMPLER_TRAIN"]]
+    check_weights(trainer.model, recipe)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     statistics = {n: b.clone() for n, b in trainer.model.named_buffers() if "running" in n}
 
@@ -70,7 +72,7 @@ def test_two_steps_and_an_evaluation(path, tmp_path):
     moved = {name for name, p in after.items() if not torch.equal(p, before[name])}
     for part in ("cls_score.weight", "bbox_pred", "mask_head.predictor.weight", "fpn_lateral5"):
         assert any(part in name for name in moved), part
-    assert any(".norm." in name for name in moved) == ("_RSB_" in path)
+    assert any(".norm." in name for name in moved) == recipe["MODEL.RESNETS.FIXED_STATISTICS"]
     for name, buffer in trainer.model.named_buffers():
         assert name not in statistics or torch.equal(buffer, statistics[name]), name
     results = json.loads((tmp_path / "inference" / "results.json").read_text())
@@ -79,24 +81,23 @@ def test_two_steps_and_an_evaluation(path, tmp_path):
         assert math.isfinite(results[cfg.DATASETS.TEST[0]][task]["AP"])
 
 
-def check_schedule(cfg, path):
+def check_schedule(cfg, recipe):
     """One process where the recipe is for eight GPUs: an eighth of the batch and of the rate."""
     solver = cfg.SOLVER
     assert solver.IMS_PER_BATCH == 2
-    assert solver.BASE_LR == pytest.approx((2e-4 if "_RSB_" in path else 0.02) / 8)
+    assert solver.BASE_LR == pytest.approx(recipe["SOLVER.BASE_LR"] / 8)
     assert (solver.WARMUP_ITERS, solver.CHECKPOINT_PERIOD) == (4000, 40000)
-    if "LVISv1" in path:
-        recipe = expected(path)
+    if not recipe["SOLVER.EPOCHS"]:
         assert solver.MAX_ITER == 8 * recipe["SOLVER.MAX_ITER"]
         assert solver.STEPS == tuple(8 * step for step in recipe["SOLVER.STEPS"])
     else:  # twelve epochs of six images
         assert (solver.MAX_ITER, solver.STEPS) == (36, (24, 33))
 
 
-def check_weights(model, path):
+def check_weights(model, recipe):
     methods = [m for m in model.modules() if isinstance(m, LongTailMethod)]
-    assert len(methods) == (3 if "cascade" in path else 1)
-    recipe = expected(path)
+    cascade = recipe["MODEL.ROI_HEADS.NAME"] == "LongTailCascadeROIHeads"
+    assert len(methods) == (3 if cascade else 1)
     data = recipe["DATASETS.TRAIN"][0].removesuffix("_train")
     for method in methods:
         if method.uses_frequency:
@@ -111,14 +112,13 @@ def check_weights(model, path):
 
 
 @pytest.mark.parametrize("method", ["iif", "logit_adjustment", "norcal"])
-def test_a_post_hoc_method_is_the_softmax_leafs_model_with_other_scores(method):
-    folder = "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN"
-    softmax = load_config(f"{folder}_1x_softmax.yaml").clone()
-    cfg = load_config(f"{folder}_post_hoc_{method}.yaml").clone()
+def test_a_post_hoc_method_is_the_softmax_model_with_other_scores(method):
+    softmax = RUNS["lvis_v1/mask_rcnn_R_50_FPN_1x_softmax"].load().clone()
+    run = RUNS[f"lvis_v1/mask_rcnn_R_50_FPN_1x_post_hoc_{method}"]
+    assert run.evaluates_only and run.config == R50
+    cfg = run.load().clone()
     assert cfg.MODEL.WEIGHTS == f"{softmax.OUTPUT_DIR}/model_final.pth"
-    options = [*NARROW, "MODEL.DEVICE", "cpu"]
-    built = build_model(load_config(f"{folder}_post_hoc_{method}.yaml", options))
-    layer = built.roi_heads.box_predictor.method
+    layer = build_model(run.load(*NARROW, "MODEL.DEVICE", "cpu")).roi_heads.box_predictor.method
     logits, labels = torch.randn(6, 1204), torch.tensor([0, 3, 1203, 1202, 7, 7])
     assert torch.equal(layer.loss(logits, labels), F.cross_entropy(logits, labels))
     assert not torch.equal(layer.probabilities(logits), logits.softmax(dim=1))
@@ -129,19 +129,16 @@ def test_a_post_hoc_method_is_the_softmax_leafs_model_with_other_scores(method):
 
 
 @pytest.mark.parametrize("method", ["disalign", "logn"])
-def test_a_second_stage_stands_on_the_softmax_leafs_model(method, tmp_path):
-    folder = "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN"
-    softmax = load_config(f"{folder}_1x_softmax.yaml")
-    cfg = load_config(f"{folder}_stage2_{method}.yaml")
-    assert cfg.MODEL.WEIGHTS == f"{softmax.OUTPUT_DIR}/model_final.pth"
-    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.STEPS) == (0.02, ())
-    assert cfg.SOLVER.MAX_ITER == {"disalign": 9000, "logn": 6213}[method]
+def test_a_second_stage_stands_on_the_softmax_model(method, tmp_path):
+    softmax = RUNS["lvis_v1/mask_rcnn_R_50_FPN_1x_softmax"]
+    run = RUNS[f"lvis_v1/mask_rcnn_R_50_FPN_stage2_{method}"]
+    assert run.load().MODEL.WEIGHTS == f"{softmax.output}/model_final.pth"
     options = [*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
-    first = load_config(f"{folder}_1x_softmax.yaml", options)
-    torch.save({"model": build_model(first).state_dict()}, tmp_path / "softmax.pth")
+    first = build_model(softmax.load(*options)).state_dict()
+    torch.save({"model": first}, tmp_path / "softmax.pth")
     # Without warm-up: its first rates are too small for a float32 alpha of 1 to move.
     weights = ["MODEL.WEIGHTS", str(tmp_path / "softmax.pth"), "SOLVER.WARMUP_ITERS", "0"]
-    trainer = LongTailTrainer(load_config(f"{folder}_stage2_{method}.yaml", [*options, *weights]))
+    trainer = LongTailTrainer(run.load(*options, *weights))
     trainer.resume_or_load(resume=False)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.max_iter = 2

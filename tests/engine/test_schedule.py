@@ -11,7 +11,7 @@ from iif_d2.config import load_config
 from iif_d2.engine.schedule import fit_schedule
 from iif_d2.errors import ConfigError
 
-CONFIG = "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x_rfs_iif.yaml"
+CONFIG = "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x_rfs.yaml"
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 4, 8, 16])

@@ -14,7 +14,7 @@ from iif_d2.errors import ConfigError, DataError, UnknownNameError
 from iif_d2.frequency import ClassFrequency
 from iif_d2.methods import VARIANTS, iif_weights
 
-# METHODS.md, normalizer "images": data set, class index, then raw ... base10 on images, and raw and
+# Normalizer "images": data set, class index, then raw ... base10 on images, and raw and
 # base10 on instances.
 REFERENCE = [
     ("lvis_v1_train", 0, 7.35574, 8.34025, 7.35510, 3.22091, 7.35542, 10.61209, 3.19456, 9.36329, 4.06643),

@@ -14,7 +14,7 @@ from iif_d2 import count_class_frequency
 from iif_d2.config import load_config
 from iif_d2.methods import build_method
 
-CONFIG = "LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x_softmax.yaml"
+CONFIG = "LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
 METHODS = {"ours": "IIF", "theirs": "Softmax"}
 ROWS, DIM = 1024, 1024  # sampled regions of two images
 SIZE = (256, 320)  # small on a CPU, where the method's share is then the largest

@@ -107,8 +107,7 @@ def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
         evaluator = instantiate(cfg.dataloader.evaluator)
     ours = isinstance(evaluator, LongTailEvaluator)
     share_statistics(model)
-    with rle_masks(model) if ours else contextlib.nullcontext():
-        results = inference_on_dataset(model, loader, evaluator)
+    results = inference_on_dataset(rle_masks(model) if ours else model, loader, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
         path = os.path.join(cfg.train.output_dir, "inference", "results.json")

@@ -259,8 +259,7 @@ class LongTailTrainer(DefaultTrainer):
         """
         share_statistics(model)
         if evaluators is None:
-            with rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST):
-                results = super().test(cfg, model)
+            results = super().test(cfg, rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST))
         else:
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and cfg.DATASETS.TEST:

@@ -67,10 +67,9 @@ class LongTailPredictorMixin:
         self.method = method.to(old.weight.device)
         columns = max(old.out_features, method.num_logits)
         if classifier == "cosine" or columns > old.out_features:
-            if classifier == "cosine":
-                new = CosineLinear(old.in_features, columns, scale=cosine_scale)
-            else:
-                new = nn.Linear(old.in_features, columns)
+            size = (old.in_features, columns)
+            cosine = classifier == "cosine"
+            new = CosineLinear(*size, scale=cosine_scale) if cosine else nn.Linear(*size)
             nn.init.normal_(new.weight, std=0.01)
             nn.init.zeros_(new.bias)
             self.cls_score = new.to(old.weight)

@@ -1,7 +1,8 @@
 """Detectron2's three kinds of ROI heads, with the long-tail box predictor.
 
-`box_stages` of each is the part between features and detections: every stage's logits and deltas,
-and the proposals of the last stage. R, Ri and C are those of `predictor`.
+`box_stages` is what comes between features and detections: what each stage's predictor gives,
+logits (R, C + 1 or what the method needs) and deltas (R, 4) or (R, 4C), and the last stage's
+proposals. R and C as in `predictor`.
 """
 
 from __future__ import annotations

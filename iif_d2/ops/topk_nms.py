@@ -75,17 +75,14 @@ def topk_nms(
     at_least = candidates.lower_bound()
     if not at_least:
         return kept, kept
-    found, shifted = None, None
-    if at_least <= limit:
-        found = candidates.best(None)
-        if found.numel() <= limit:
-            rows, classes = candidates.locate(found)
-            shifted = _shift(boxes_at(rows, classes), classes)
-    found_all = found is not None
     done, ahead = 0, 2 * k if k > 0 else scores.numel()
+    perhaps_few = at_least <= limit
+    found = candidates.best(None if perhaps_few else ahead)
+    shifted = None
+    if perhaps_few and found.numel() <= limit:
+        rows, classes = candidates.locate(found)
+        shifted = _shift(boxes_at(rows, classes), classes)
     while True:
-        if not found_all:
-            found = candidates.best(ahead)
         # The survivors among the better ones remove all that the better ones do.
         pool = torch.arange(done, min(ahead, found.numel()), device=scores.device)
         pool = torch.cat([kept, pool]) if done else pool
@@ -99,6 +96,8 @@ def topk_nms(
         # As many as would do if no smaller share survived, and some more.
         done, growth = ahead, 1.25 * k / kept.numel()
         ahead = math.ceil(done * min(max(growth, 1.5), 4))
+        if not perhaps_few:
+            found = candidates.best(ahead)
 
 
 class Candidates:

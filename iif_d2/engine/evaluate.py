@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import logging
 import os
@@ -42,8 +41,8 @@ def evaluate(
     by_dataset = {}
     for name, loader, evaluator in tests:
         ours = isinstance(evaluator, LongTailEvaluator)
-        with rle_masks(model, mask_threshold) if ours else contextlib.nullcontext():
-            by_dataset[name] = inference_on_dataset(model, loader, evaluator)
+        tested = rle_masks(model, mask_threshold) if ours else model
+        by_dataset[name] = inference_on_dataset(tested, loader, evaluator)
         if comm.is_main_process():
             logger.info("Evaluation results for %s in csv format:", name)
             print_csv_format(by_dataset[name])

@@ -24,8 +24,8 @@ def detect(cfg: CfgNode, model: nn.Module, image: np.ndarray) -> Detections:
     network = image if cfg.INPUT.FORMAT == "RGB" else image[:, :, ::-1]
     network = resize.get_transform(network).apply_image(network)
     tensor = torch.as_tensor(network.astype("float32").transpose(2, 0, 1))
-    with rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST):
-        found = model([{"image": tensor, "height": height, "width": width}])[0]["instances"]
+    model = rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)
+    found = model([{"image": tensor, "height": height, "width": width}])[0]["instances"]
     return Detections.from_instances(found).encoded()
 
 

@@ -1,9 +1,7 @@
-"""A Detectron2 model that returns run lengths in place of pasted masks, while it is asked to."""
+"""A Detectron2 model that returns run lengths in place of pasted masks."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from detectron2.modeling import GeneralizedRCNN
@@ -17,51 +15,52 @@ from ..ops.mask_rle import postprocess_to_rle
 __all__ = ["rle_masks"]
 
 
-@contextlib.contextmanager
-def rle_masks(model: nn.Module, threshold: float = 0.5) -> Iterator[None]:
-    """In this context `model` returns `pred_masks_rle` where it would return `pred_masks`.
+def rle_masks(model: nn.Module, threshold: float = 0.5) -> nn.Module:
+    """A model that returns `pred_masks_rle` where `model` would return `pred_masks`.
 
     The run lengths are those of the masks that Detectron2 would paste, at a fraction of the time
-    and memory. A model with an inference of its own, which may do more than paste, is left alone;
-    so is one without masks.
+    and memory. A model with an inference of its own, which may do more than paste, is returned as
+    it is; one without masks gives what it gave.
 
     Args:
         model: a `GeneralizedRCNN`, in DistributedDataParallel or not.
         threshold: pixels of at least this probability are in the mask, in [0, 1]; 0.5 is
             Detectron2's.
 
+    Returns:
+        For inference only; it holds the model itself, no copy.
+
     Raises:
-        ConfigError: another threshold than 0.5 for a model that is left alone.
+        ConfigError: another threshold than 0.5 for a model with an inference of its own.
+
+    Example:
+        >>> outputs = rle_masks(model.eval())([{"image": image}])
+        >>> outputs[0]["instances"].pred_masks_rle
     """
     rcnn = model.module if isinstance(model, DistributedDataParallel) else model
-    if getattr(type(rcnn), "inference", None) is not GeneralizedRCNN.inference:
-        if threshold != 0.5:
-            raise ConfigError(
-                f"MODEL.ROI_MASK_HEAD.THRESH_TEST is {threshold}, but {type(rcnn).__name__} pastes "
-                "its masks itself, at 0.5; set the key to 0.5"
-            )
-        yield
-        return
-    plain = rcnn.inference
+    if getattr(type(rcnn), "inference", None) is GeneralizedRCNN.inference:
+        return _RleMasks(rcnn, threshold)
+    if threshold != 0.5:
+        raise ConfigError(
+            f"MODEL.ROI_MASK_HEAD.THRESH_TEST is {threshold}, but {type(rcnn).__name__} pastes "
+            "its masks itself, at 0.5; set the key to 0.5"
+        )
+    return model
 
-    def inference(
-        batched_inputs: list[dict[str, Any]],
-        detected_instances: list[Instances] | None = None,
-        do_postprocess: bool = True,
-    ) -> list:
-        results = plain(batched_inputs, detected_instances, do_postprocess=False)
-        if not do_postprocess:
-            return results
+
+class _RleMasks(nn.Module):
+    def __init__(self, rcnn: GeneralizedRCNN, threshold: float) -> None:
+        super().__init__()
+        self.rcnn = rcnn
+        self.training = rcnn.training  # what evaluation puts back afterwards
+        self.threshold = threshold
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
         outputs = []
+        results = self.rcnn.inference(batched_inputs, do_postprocess=False)
         for image, instances in zip(batched_inputs, results):
             height = image.get("height", instances.image_size[0])
             width = image.get("width", instances.image_size[1])
-            encoded = postprocess_to_rle(instances, height, width, threshold)
+            encoded = postprocess_to_rle(instances, height, width, self.threshold)
             outputs.append({"instances": encoded})
         return outputs
-
-    rcnn.inference = inference
-    try:
-        yield
-    finally:
-        del rcnn.inference

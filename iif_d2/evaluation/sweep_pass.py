@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import ConfigError
 from ..methods import LongTailMethod, Reads
-from ..modeling import LongTailPredictorMixin
+from ..modeling import (
+    LongTailCascadeROIHeads,
+    LongTailOutputLayers,
+    LongTailRes5ROIHeads,
+    LongTailROIHeads,
+)
+from ..ops.exact_topk import exact_topk_inference
 from ..ops.mask_rle import postprocess_to_rle
-from ..ops.shared_topk import exact_topk_many
 from .detections import Detections
 from .ground_truth import GroundTruth
 from .matching import Matcher
@@ -50,7 +54,8 @@ def sweep_pass(
     Returns:
         For each method what `Matcher.precision` gives.
     """
-    stages = predictors(model)
+    last = predictors(model)[-1]
+    stage = (last.test_score_thresh, last.test_nms_thresh, last.test_topk_per_image)
     methods = [method.to(model.device) for method in methods]
     task = "bbox" if mask_threshold is None else "segm"
     matchers = [Matcher(truth, task) for _ in methods]
@@ -58,21 +63,17 @@ def sweep_pass(
         images = model.preprocess_image(batch)
         features = model.backbone(images.tensor)
         proposals, _ = model.proposal_generator(images, features, None)
-        with _recorded(stages) as seen:
-            model.roi_heads(images, features, proposals, None)
-        sizes = [len(boxes) for boxes in seen.boxes]
-        logits = zip(*(stage.split(sizes) for stage in seen.logits))
+        stages, proposals = model.roi_heads.box_stages(features, proposals)
+        boxes = last.predict_boxes(stages[-1], proposals)
+        sizes = [len(p) for p in proposals]
+        logits = zip(*(scores[:, : last.num_classes + 1].split(sizes) for scores, _ in stages))
         unions, found = [], []
-        for image, (boxes, of_stages) in enumerate(zip(seen.boxes, logits)):
-            scores = [lambda m=m, z=of_stages: _average(m, z) for m in methods]
-            union, kept = exact_topk_many(
-                boxes, scores, images.image_sizes[image], stages[-1].test_score_thresh,
-                stages[-1].test_nms_thresh, stages[-1].test_topk_per_image,
-            )  # fmt: skip
-            union.scores = torch.zeros(len(union), device=boxes.device)  # each method has its own
-            union.place = torch.arange(len(union), device=boxes.device)
+        for of_image, of_stages, size in zip(boxes, logits, images.image_sizes):
+            scores = (_average(method, of_stages) for method in methods)
+            each = [exact_topk_inference(of_image, s, size, *stage)[0] for s in scores]
+            union, places = _union(each)
             unions.append(union)
-            found.append(kept)
+            found.append([(p, one.scores.cpu().numpy()) for p, one in zip(places, each)])
         if mask_threshold is not None:
             unions = model.roi_heads.forward_with_given_boxes(features, unions)
         for input, union, kept in zip(batch, unions, found):
@@ -80,18 +81,19 @@ def sweep_pass(
     return [matcher.precision() for matcher in matchers]
 
 
-def predictors(model: nn.Module) -> list[LongTailPredictorMixin]:
+def predictors(model: nn.Module) -> list[LongTailOutputLayers]:
     """The box predictors of each stage.
 
     Raises:
         ConfigError: no method can be exchanged in this model for another; says why.
     """
-    stages = [module for module in model.modules() if isinstance(module, LongTailPredictorMixin)]
-    if type(model) is not GeneralizedRCNN or not stages:
+    heads = (LongTailROIHeads, LongTailRes5ROIHeads, LongTailCascadeROIHeads)
+    if type(model) is not GeneralizedRCNN or not isinstance(model.roi_heads, heads):
         raise ConfigError(
             "a sweep needs a GeneralizedRCNN with a long-tail box predictor; set "
             "MODEL.ROI_HEADS.NAME to LongTailROIHeads (or Res5, Cascade)"
         )
+    stages = [module for module in model.modules() if isinstance(module, LongTailOutputLayers)]
     for method in {stage.method for stage in stages}:
         if (
             method.reads != Reads("softmax")
@@ -106,40 +108,18 @@ def predictors(model: nn.Module) -> list[LongTailPredictorMixin]:
     return stages
 
 
-class _Seen:
-    """What the box head gave for one batch."""
-
-    def __init__(self) -> None:
-        self.logits: list[Tensor] = []  # of each stage (rows of all images, C + 1)
-        self.boxes: list[Tensor] = []  # of the last stage, by image
-
-
-@contextlib.contextmanager
-def _recorded(stages: list[LongTailPredictorMixin]) -> Iterator[_Seen]:
-    """Record logits and boxes; the model itself finds nothing, so that it predicts no masks."""
-    seen = _Seen()
-    last = stages[-1]
-    predict_boxes = last.predict_boxes
-
-    def record_boxes(predictions, proposals):
-        seen.boxes = list(predict_boxes(predictions, proposals))
-        return seen.boxes
-
-    def record_logits(predictions, proposals):
-        logits = predictions[0][:, : last.num_classes + 1]
-        seen.logits.append(logits)
-        below_any_threshold = torch.full_like(logits, -1.0)
-        return list(below_any_threshold.split([len(p) for p in proposals]))
-
-    try:
-        for stage in stages:
-            stage.predict_probs = record_logits
-        last.predict_boxes = record_boxes
-        yield seen
-    finally:
-        for stage in stages:
-            del stage.predict_probs
-        del last.predict_boxes
+def _union(each: list[Instances]) -> tuple[Instances, list[np.ndarray]]:
+    """One image's detections under any method, each box and class once; each method's places."""
+    boxes = torch.cat([found.pred_boxes.tensor for found in each])
+    classes = torch.cat([found.pred_classes for found in each])
+    keys = torch.cat([boxes, classes[:, None]], dim=1)  # classes are exact in float32, too
+    keys, places = torch.unique(keys, dim=0, return_inverse=True)
+    union = Instances(
+        each[0].image_size, pred_boxes=Boxes(keys[:, :4]), pred_classes=keys[:, 4].long()
+    )
+    union.scores = keys.new_zeros(len(keys))  # each method has its own
+    union.place = torch.arange(len(keys), device=keys.device)
+    return union, np.split(places.cpu().numpy(), np.cumsum([len(found) for found in each])[:-1])
 
 
 def _average(method: LongTailMethod, stages: tuple[Tensor, ...]) -> Tensor:

@@ -1,9 +1,9 @@
 """What goes into a Detectron2 model: box predictor, ROI heads, classifiers, exact inference."""
 
-from ..ops.exact_topk import exact_topk_inference, exact_topk_inference_batch, use_exact_topk
+from ..ops.exact_topk import exact_topk_inference, exact_topk_inference_batch
 from .cosine import CosineLinear
 from .mask_head import NormedConv2d, NormedMaskHead
-from .predictor import LongTailOutputLayers, LongTailPredictorMixin, apply_method, attach_method
+from .predictor import LongTailOutputLayers, LongTailPredictorMixin, apply_method
 from .roi_heads import (
     LongTailCascadeROIHeads,
     LongTailRes5ROIHeads,
@@ -21,9 +21,7 @@ __all__ = [
     "NormedConv2d",
     "NormedMaskHead",
     "apply_method",
-    "attach_method",
     "exact_topk_inference",
     "exact_topk_inference_batch",
-    "use_exact_topk",
     "warn_without_method",
 ]

@@ -1,8 +1,17 @@
-"""The box predictor: Detectron2's, with a long-tail method between its logits and its scores."""
+"""The box predictor: Detectron2's, with a long-tail method between its logits and its scores.
+
+Shapes in this module, as in Detectron2's `fast_rcnn.py` (whose K is C here):
+
+    R: regions of interest of all images in the batch; Ri: those of image i
+    C: foreground classes
+    K: columns of the logits that the method reads, `method.num_logits`: C + 1 with the background
+        last, C or C + 2 in some methods
+"""
 
 from __future__ import annotations
 
 import copy
+import functools
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -17,7 +26,7 @@ from torch import Tensor, nn
 from ..data import config_frequency
 from ..errors import ConfigError, UnknownNameError
 from ..methods import LongTailMethod, build_method, method_options
-from ..ops.exact_topk import with_exact_topk
+from ..ops.exact_topk import exact_topk_inference_batch
 from .cosine import CosineLinear
 
 CLASSIFIERS = ("linear", "cosine")
@@ -26,14 +35,52 @@ CLASSIFIERS = ("linear", "cosine")
 class LongTailPredictorMixin:
     """What a method changes in a box predictor, in front of any `FastRCNNOutputLayers`.
 
-    Expects `self.method`; see `attach_method`. Class logits are `cls_score`'s first
-    `method.num_logits` columns: methods without a background logit leave the last row idle.
+    The logits are `cls_score`'s first K columns: a method without a background logit leaves the
+    last one idle.
     """
 
     method: LongTailMethod
 
+    def set_method(
+        self, method: LongTailMethod, classifier: str | None = None, cosine_scale: float = 20.0
+    ) -> None:
+        """Predict with `method` from now on.
+
+        Args:
+            classifier: "linear" or "cosine" starts `cls_score` anew as the method wants it; None
+                keeps it, unless the method needs more columns than it has.
+            cosine_scale: tau of the cosine classifier.
+
+        Raises:
+            ConfigError: the method is for another number of classes, or without a background.
+        """
+        if method.num_classes != self.num_classes or not method.background:
+            raise ConfigError(
+                f"the predictor has {self.num_classes} classes and a background, the method "
+                f"{method.num_classes} {'and' if method.background else 'without'} one; build it "
+                f"for MODEL.ROI_HEADS.NUM_CLASSES"
+            )
+        if classifier is not None and classifier not in CLASSIFIERS:
+            raise UnknownNameError.of("MODEL.LONG_TAIL.CLASSIFIER", classifier, CLASSIFIERS)
+        old = self.cls_score
+        self.method = method.to(old.weight.device)
+        columns = max(old.out_features, method.num_logits)
+        if classifier == "cosine" or columns > old.out_features:
+            size = (old.in_features, columns)
+            cosine = classifier == "cosine"
+            new = CosineLinear(*size, scale=cosine_scale) if cosine else nn.Linear(*size)
+            nn.init.normal_(new.weight, std=0.01)
+            nn.init.zeros_(new.bias)
+            self.cls_score = new.to(old.weight)
+        if classifier is not None or self.cls_score is not old:
+            method.init_classifier(self.cls_score)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw class logits (R, rows of cls_score) and box deltas (R, 4 or 4C), as Detectron2's."""
+        """Raw class logits (R, columns of cls_score) and box deltas (R, 4) or (R, 4C).
+
+        Args:
+            x: features of the regions, (R, ...).
+        """
         if x.dim() > 2:
             x = torch.flatten(x, start_dim=1)
         scores, proposal_deltas = super().forward(x)
@@ -44,7 +91,7 @@ class LongTailPredictorMixin:
     ) -> dict[str, Tensor]:
         """`loss_cls` by the method and `loss_box_reg` by Detectron2; logs the adjusted accuracy."""
         scores, proposal_deltas = predictions
-        logits = self._method_logits(scores)
+        logits = self.logits(predictions)
         if len(proposals):
             gt_classes = cat([p.gt_classes for p in proposals])
             proposal_boxes = cat([p.proposal_boxes.tensor for p in proposals])
@@ -68,13 +115,14 @@ class LongTailPredictorMixin:
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> list[Tensor]:
-        """Per image (Ri, C+1): the method's probabilities."""
-        scores, _ = predictions
-        probabilities = self.method.probabilities(self._method_logits(scores))
-        return list(probabilities.split([len(p) for p in proposals]))
+        """Of each image the method's probabilities, (Ri, C + 1)."""
+        probabilities = self.method.probabilities(self.logits(predictions))
+        # Not len(p), which tracing takes for a constant.
+        return list(probabilities.split([p.proposal_boxes.tensor.shape[0] for p in proposals]))
 
-    def _method_logits(self, scores: Tensor) -> Tensor:
-        return scores[:, : self.method.num_logits]
+    def logits(self, predictions: tuple[Tensor, Tensor]) -> Tensor:
+        """The method's, (R, K), out of what `forward` gave."""
+        return predictions[0][:, : self.method.num_logits]
 
 
 class LongTailOutputLayers(LongTailPredictorMixin, FastRCNNOutputLayers):
@@ -91,8 +139,6 @@ class LongTailOutputLayers(LongTailPredictorMixin, FastRCNNOutputLayers):
         ConfigError: the method is for another number of classes, or keys contradict each other.
     """
 
-    inference = with_exact_topk(FastRCNNOutputLayers.inference)
-
     @configurable
     def __init__(
         self,
@@ -104,7 +150,7 @@ class LongTailOutputLayers(LongTailPredictorMixin, FastRCNNOutputLayers):
         **kwargs,
     ) -> None:
         super().__init__(input_shape, **kwargs)
-        attach_method(self, method, classifier, cosine_scale)
+        self.set_method(method, classifier, cosine_scale)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -113,55 +159,42 @@ class LongTailOutputLayers(LongTailPredictorMixin, FastRCNNOutputLayers):
                 "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE and USE_FED_LOSS are Detectron2's own losses; "
                 "with these ROI heads set MODEL.LONG_TAIL.METHOD to Sigmoid or FedLoss instead"
             )
-        return {**super().from_config(cfg, input_shape), **cls.long_tail_config(cfg)}
-
-    @staticmethod
-    def long_tail_config(cfg: CfgNode) -> dict:
-        """What `attach_method` takes, from a config."""
-        node = cfg.MODEL.LONG_TAIL
         return {
-            "method": build_method(node.METHOD, config_frequency(cfg), **method_options(cfg)),
-            "classifier": node.CLASSIFIER,
-            "cosine_scale": node.COSINE_SCALE,
+            **super().from_config(cfg, input_shape),
+            "method": build_method(
+                cfg.MODEL.LONG_TAIL.METHOD, config_frequency(cfg), **method_options(cfg)
+            ),
+            "classifier": cfg.MODEL.LONG_TAIL.CLASSIFIER,
+            "cosine_scale": cfg.MODEL.LONG_TAIL.COSINE_SCALE,
         }
 
+    @classmethod
+    def in_place_of(cls, plain: FastRCNNOutputLayers, cfg: CfgNode) -> LongTailOutputLayers:
+        """The predictor that Detectron2 built from `cfg`, with the method of `cfg`.
 
-def attach_method(
-    predictor: FastRCNNOutputLayers,
-    method: LongTailMethod,
-    classifier: str | None = None,
-    cosine_scale: float = 20.0,
-) -> None:
-    """Turn a built box predictor into one with `method`, in place; its parameters keep their names.
+        No random number is drawn but for a classifier that starts anew: the same seed starts the
+        same model with and without a method.
+        """
+        with torch.random.fork_rng(devices=[]):
+            shape = ShapeSpec(channels=plain.cls_score.in_features)
+            layers = cls(cfg, shape, box2box_transform=plain.box2box_transform)
+        layers.cls_score, layers.bbox_pred = plain.cls_score, plain.bbox_pred
+        node = cfg.MODEL.LONG_TAIL
+        layers.set_method(layers.method, node.CLASSIFIER, node.COSINE_SCALE)
+        return layers
 
-    Args:
-        classifier: "linear" or "cosine" starts `cls_score` anew as the method wants it; None keeps
-            it, unless the method needs more rows than it has.
-
-    Raises:
-        ConfigError: the method is for another number of classes, or without a background.
-    """
-    if method.num_classes != predictor.num_classes or not method.background:
-        raise ConfigError(
-            f"the predictor has {predictor.num_classes} classes and a background, the method "
-            f"{method.num_classes} {'and' if method.background else 'without'} one; build it for "
-            f"MODEL.ROI_HEADS.NUM_CLASSES"
+    def inference(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """As Detectron2's, to the last bit: of each image the detections, and their rows of Ri."""
+        return exact_topk_inference_batch(
+            self.predict_boxes(predictions, proposals),
+            self.predict_probs(predictions, proposals),
+            [p.image_size for p in proposals],
+            self.test_score_thresh,
+            self.test_nms_thresh,
+            self.test_topk_per_image,
         )
-    if classifier is not None and classifier not in CLASSIFIERS:
-        raise UnknownNameError.of("MODEL.LONG_TAIL.CLASSIFIER", classifier, CLASSIFIERS)
-    if not isinstance(predictor, LongTailPredictorMixin):
-        predictor.__class__ = _long_tail_class(type(predictor))
-    predictor.method = method.to(predictor.cls_score.weight.device)
-    old = predictor.cls_score
-    rows = max(old.out_features, method.num_logits)
-    if classifier == "cosine" or rows > old.out_features:
-        make = {"cosine": lambda *size: CosineLinear(*size, scale=cosine_scale)}
-        new = make.get(classifier, nn.Linear)(old.in_features, rows)
-        nn.init.normal_(new.weight, std=0.01)
-        nn.init.zeros_(new.bias)
-        predictor.cls_score = new.to(old.weight)
-    if classifier is not None or predictor.cls_score is not old:
-        method.init_classifier(predictor.cls_score)
 
 
 def apply_method(model: nn.Module, method: LongTailMethod) -> nn.Module:
@@ -187,15 +220,15 @@ def apply_method(model: nn.Module, method: LongTailMethod) -> nn.Module:
             "method.probabilities itself (README, 'A predictor of your own')"
         )
     for index, predictor in enumerate(predictors):
-        attach_method(predictor, copy.deepcopy(method) if index else method)
+        if not isinstance(predictor, LongTailPredictorMixin):
+            predictor.__class__ = _with_method(type(predictor))
+        predictor.set_method(copy.deepcopy(method) if index else method)
     return model
 
 
-_CLASSES: dict[type, type] = {FastRCNNOutputLayers: LongTailOutputLayers}
-
-
-def _long_tail_class(base: type) -> type:
+@functools.cache
+def _with_method(base: type) -> type:
     """`base` with the mixin in front; one class a base, so that equal models have equal types."""
-    if base not in _CLASSES:
-        _CLASSES[base] = type(f"LongTail{base.__name__}", (LongTailPredictorMixin, base), {})
-    return _CLASSES[base]
+    if base is FastRCNNOutputLayers:
+        return LongTailOutputLayers
+    return type(f"LongTail{base.__name__}", (LongTailPredictorMixin, base), {})

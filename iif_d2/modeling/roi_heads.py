@@ -1,7 +1,8 @@
 """Detectron2's three kinds of ROI heads, with the long-tail box predictor.
 
-The predictor that Detectron2 built is converted, not built again: the random numbers drawn for it
-stay those of Detectron2, so the same seed starts the same model.
+`box_stages` is what comes between features and detections: what each stage's predictor gives,
+logits (R, C + 1 or what the method needs) and deltas (R, 4) or (R, 4C), and the last stage's
+proposals. R and C as in `predictor`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from detectron2.modeling.roi_heads import (
     Res5ROIHeads,
     StandardROIHeads,
 )
-from torch import nn
+from detectron2.structures import Instances
+from torch import Tensor, nn
 
 from ..methods import LongTailMethod
-from ..ops.exact_topk import with_exact_topk
-from .predictor import LongTailOutputLayers, attach_method
+from ..ops.exact_topk import exact_topk_inference_batch
+from .predictor import LongTailOutputLayers
 
 logger = logging.getLogger(__name__)
+
+Stages = tuple[list[tuple[Tensor, Tensor]], list[Instances]]
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -31,8 +35,13 @@ class LongTailROIHeads(StandardROIHeads):
     @classmethod
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
-        attach_method(ret["box_predictor"], **LongTailOutputLayers.long_tail_config(cfg))
+        ret["box_predictor"] = LongTailOutputLayers.in_place_of(ret["box_predictor"], cfg)
         return ret
+
+    def box_stages(self, features: dict[str, Tensor], proposals: list[Instances]) -> Stages:
+        boxes = [p.proposal_boxes for p in proposals]
+        pooled = self.box_pooler([features[f] for f in self.box_in_features], boxes)
+        return [self.box_predictor(self.box_head(pooled))], proposals
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -42,8 +51,13 @@ class LongTailRes5ROIHeads(Res5ROIHeads):
     @classmethod
     def from_config(cls, cfg, input_shape):
         ret = super().from_config(cfg, input_shape)
-        attach_method(ret["box_predictor"], **LongTailOutputLayers.long_tail_config(cfg))
+        ret["box_predictor"] = LongTailOutputLayers.in_place_of(ret["box_predictor"], cfg)
         return ret
+
+    def box_stages(self, features: dict[str, Tensor], proposals: list[Instances]) -> Stages:
+        boxes = [p.proposal_boxes for p in proposals]
+        pooled = self._shared_roi_transform([features[f] for f in self.in_features], boxes)
+        return [self.box_predictor(pooled.mean(dim=[2, 3]))], proposals
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -54,14 +68,43 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
     logits.
     """
 
-    _forward_box = with_exact_topk(CascadeROIHeads._forward_box)
-
     @classmethod
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
-        for predictor in ret["box_predictors"]:
-            attach_method(predictor, **LongTailOutputLayers.long_tail_config(cfg))
+        ret["box_predictors"] = [
+            LongTailOutputLayers.in_place_of(plain, cfg) for plain in ret["box_predictors"]
+        ]
         return ret
+
+    def box_stages(self, features: dict[str, Tensor], proposals: list[Instances]) -> Stages:
+        features = [features[f] for f in self.box_in_features]
+        sizes = [p.image_size for p in proposals]
+        stages = []
+        for stage in range(self.num_cascade_stages):
+            if stage > 0:
+                boxes = self.box_predictor[stage - 1].predict_boxes(stages[-1], proposals)
+                proposals = self._create_proposals_from_boxes(boxes, sizes)
+            stages.append(self._run_stage(features, proposals, stage))
+        return stages, proposals
+
+    def _forward_box(self, features, proposals, targets=None):
+        if self.training:
+            return super()._forward_box(features, proposals, targets)
+        stages, proposals = self.box_stages(features, proposals)
+        of_stages = [
+            predictor.predict_probs(predictions, proposals)
+            for predictor, predictions in zip(self.box_predictor, stages)
+        ]
+        last = self.box_predictor[-1]
+        detections, _ = exact_topk_inference_batch(
+            last.predict_boxes(stages[-1], proposals),
+            [sum(of_image) * (1.0 / len(stages)) for of_image in zip(*of_stages)],
+            [p.image_size for p in proposals],
+            last.test_score_thresh,
+            last.test_nms_thresh,
+            last.test_topk_per_image,
+        )
+        return detections
 
 
 def warn_without_method(model: nn.Module, cfg: CfgNode) -> None:

@@ -3,10 +3,12 @@
 Detectron2 gives every (proposal, class) score above the threshold to NMS: on LVIS hundreds of
 thousands of boxes an image, of which 300 are kept. Greedy NMS removes a box only for a better one,
 so what it decides about the K best candidates does not depend on the rest. If `topk_per_image` of
-them survive, they are the answer; if not, K grows, up to all of them. What does depend on the rest
-is taken from it: by the number of all candidates torchvision chooses between going class by class
-and shifting each class by the largest coordinate of all candidates, which moves float32 IoUs; the
-same choice and the same shift are used here.
+them survive, they are the answer; if not, K grows, up to all of them.
+
+What does depend on the rest is taken from it: their number decides whether torchvision goes class
+by class or shifts the classes apart, their largest coordinate by how much (`most_shifted`). Where
+the installed torchvision does something else, Detectron2's own function is called; so it is while a
+model is traced.
 
 Ties: candidates of equal score are ordered by proposal, then class. So does Detectron2 where
 torchvision shifts the classes. Where it goes class by class, NMS keeps the same boxes, but
@@ -16,27 +18,19 @@ chance there.
 
 from __future__ import annotations
 
-import bisect
-import functools
 import math
-import types
 
 import torch
 from detectron2.modeling.roi_heads import fast_rcnn
 from detectron2.structures import Boxes, Instances
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConfigError
 from . import topk_nms
 
-__all__ = [
-    "exact_topk_inference",
-    "exact_topk_inference_batch",
-    "use_exact_topk",
-    "with_exact_topk",
-]
+__all__ = ["exact_topk_inference", "exact_topk_inference_batch"]
 
-FEW_SCORES = 5000  # up to here Detectron2's own function is as fast, on a CPU
+FEW_SCORES = 1000  # up to here Detectron2's own function is as fast
 
 
 def exact_topk_inference(
@@ -69,11 +63,14 @@ def exact_topk_inference(
     Raises:
         ConfigError: the shapes of boxes and scores do not belong together.
     """
-    if not topk_nms.SUPPORTED or torch.jit.is_tracing() or _few(boxes, scores, score_thresh):
-        return fast_rcnn.fast_rcnn_inference_single_image(
-            boxes, scores, image_shape, score_thresh, nms_thresh, topk_per_image
-        )
-    _check_shapes(boxes, scores)
+    stage = (score_thresh, nms_thresh, topk_per_image)
+    limit = None if torch.jit.is_tracing() else topk_nms.most_shifted(scores.device)
+    if limit is not None:
+        _check_shapes(boxes, scores)
+    if limit is None or (
+        scores.dtype == torch.float32 and scores.numel() <= min(FEW_SCORES, limit)
+    ):
+        return fast_rcnn.fast_rcnn_inference_single_image(boxes, scores, image_shape, *stage)
     boxes, scores = _finite_rows(boxes, scores)
     boxes, scores = boxes.unflatten(1, (boxes.shape[1] // 4, 4)), scores[:, :-1]
 
@@ -85,11 +82,7 @@ def exact_topk_inference(
 
     with torch.no_grad():
         rows, classes = topk_nms.topk_nms(
-            scores,
-            lambda rows, classes: clipped_boxes(rows, classes).tensor,
-            score_thresh,
-            nms_thresh,
-            topk_per_image,
+            scores, lambda *which: clipped_boxes(*which).tensor, *stage, limit
         )
     result = Instances(image_shape)
     result.pred_boxes = clipped_boxes(rows, classes)
@@ -112,81 +105,6 @@ def exact_topk_inference_batch(
         for image in zip(boxes, scores, image_shapes)
     ]
     return [instances for instances, _ in results], [rows for _, rows in results]
-
-
-def with_exact_topk(function: types.FunctionType) -> types.FunctionType:
-    """A copy of a Detectron2 function that calls the exact stage where it names Detectron2's.
-
-    For subclasses that keep the rest of the installed Detectron2's method as it is:
-    `_forward_box = with_exact_topk(CascadeROIHeads._forward_box)`.
-    """
-    return topk_nms.with_globals(
-        function,
-        fast_rcnn_inference=exact_topk_inference_batch,
-        fast_rcnn_inference_single_image=exact_topk_inference,
-    )
-
-
-def use_exact_topk(model: nn.Module) -> nn.Module:
-    """Make a plain Detectron2 model (standard, C4 and cascade heads, TTA) use the exact stage.
-
-    Only this model changes: each module in it whose method calls Detectron2's `fast_rcnn_inference`
-    gets a subclass of its class with that method copied by `with_exact_topk`. Calling it again
-    changes nothing. Rotated boxes have a final stage of their own and keep it.
-
-    Returns:
-        The model.
-
-    Raises:
-        ConfigError: nothing in the model calls Detectron2's `fast_rcnn_inference`.
-    """
-    plain = (fast_rcnn.fast_rcnn_inference, fast_rcnn.fast_rcnn_inference_single_image)
-    exact = (exact_topk_inference_batch, exact_topk_inference)
-    found = False
-    for module in model.modules():
-        cls = type(module)
-        methods = {
-            name: getattr(cls, name, None)
-            for name in ("inference", "_forward_box", "_merge_detections")
-        }
-        copies = {n: with_exact_topk(m) for n, m in methods.items() if _uses(m, plain)}
-        if copies:
-            module.__class__ = type(cls.__name__, (cls,), {**copies, "__module__": cls.__module__})
-        found |= bool(copies) or any(_uses(method, exact) for method in methods.values())
-    if not found:
-        raise ConfigError(
-            f"{type(model).__name__} has no box head that uses Detectron2's fast_rcnn_inference"
-        )
-    return model
-
-
-def _uses(method: object, stages: tuple[types.FunctionType, ...]) -> bool:
-    """Whether a method's code names one of these functions as a global."""
-    if not isinstance(method, types.FunctionType):
-        return False
-    named = [method.__globals__.get(name) for name in method.__code__.co_names]
-    return any(value is stage for value in named for stage in stages)
-
-
-def _few(boxes: Tensor, scores: Tensor, score_thresh: float) -> bool:
-    """Whether finding the best costs more than NMS of all, whose ties are ordered as here."""
-    number = scores.numel()
-    if not 0 < number <= FEW_SCORES or not boxes.dtype == scores.dtype == torch.float32:
-        return False
-    if boxes.shape != (scores.shape[0], 4 * scores.shape[-1] - 4):
-        _check_shapes(boxes, scores)
-    # No more candidates than scores. To count them takes a tenth of what is to be done with some.
-    if number <= _surely_shifted(scores.device):
-        return True
-    candidates = int(torch.count_nonzero(scores[:, :-1] > score_thresh))
-    return not topk_nms.goes_class_by_class(candidates, scores.device)
-
-
-@functools.lru_cache
-def _surely_shifted(device: torch.device) -> int:
-    """The most boxes, up to FEW_SCORES, that torchvision does not treat class by class."""
-    numbers = range(1, FEW_SCORES + 1)
-    return bisect.bisect_left(numbers, 1, key=lambda n: topk_nms.goes_class_by_class(n, device))
 
 
 def _check_shapes(boxes: Tensor, scores: Tensor) -> None:

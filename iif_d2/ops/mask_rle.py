@@ -64,8 +64,8 @@ def masks_to_rle(
     ordinary = crops.ordinary & known & (rounding_error(masks) < threshold)
 
     chosen = np.flatnonzero(ordinary & crops.seen)
-    *runs, undecided = find_runs(masks, boxes, crops, chosen, height, threshold)
-    rles = encode_runs(*runs, len(masks), height, width)
+    owner, start, end, undecided = find_runs(masks, boxes, crops, chosen, height, threshold)
+    rles = encode_runs(owner, start, end, len(masks), height, width)
     others = crops.finite & ~ordinary
     if skip_empty:
         others &= crops.seen

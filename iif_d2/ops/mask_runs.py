@@ -51,7 +51,7 @@ class Crops(NamedTuple):
         mask that is not zero at its edge reaches half a node beyond the box.
         """
         box = boxes.cpu().numpy().astype(np.float64).T
-        finite = np.isfinite(box).all(axis=0)
+        finite = np.all(np.isfinite(box), axis=0)
         box = np.where(finite, box, 0)
         low, high = box[:2], box[2:]
         sides = high - low
@@ -202,12 +202,12 @@ def _inside(
     place = _count_up(np.zeros_like(sizes), sizes)
     pixels = np.zeros((2, len(used), sizes.max(initial=0)), dtype=np.float32)
     pixels[:, line, place] = column, row
-    used = torch.from_numpy(used).to(masks.device)
+    index = torch.from_numpy(used).to(masks.device)
     x, y = torch.from_numpy(pixels).to(masks.device)
-    x0, y0, x1, y1 = boxes[used].split(1, dim=1)
+    x0, y0, x1, y1 = boxes[index].split(1, dim=1)
     # The operations of Detectron2's _do_paste_mask, one by one.
     x = ((x + 0.5) - x0) / (x1 - x0) * 2 - 1
     y = ((y + 0.5) - y0) / (y1 - y0) * 2 - 1
     grid = torch.stack([x, y], dim=2)[:, None].to(masks.dtype)
-    values = F.grid_sample(masks[used, None], grid, align_corners=False)[:, 0, 0]
+    values = F.grid_sample(masks[index, None], grid, align_corners=False)[:, 0, 0]
     return (values >= threshold).cpu().numpy()[line, place]

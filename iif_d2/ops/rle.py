@@ -19,6 +19,8 @@ def encode_runs(
         num_masks: how many dicts to return. Masks without runs are all background.
         height, width: the masks' size in pixels.
     """
+    if not num_masks:
+        return []
     pixels = height * width
     order = np.argsort(owner * np.int64(pixels) + start)
     owner, start, end = owner[order], start[order], end[order]
@@ -60,7 +62,7 @@ def _compress(lengths: np.ndarray, sizes: np.ndarray, height: int, width: int) -
     place = np.arange(letters.max(initial=1))
     codes = (values[:, None] >> 5 * place & 31) + np.where(place < letters[:, None] - 1, 80, 48)
     text = codes[place < letters[:, None]].astype(np.uint8).tobytes().decode("ascii")
-    ends = np.cumsum(np.add.reduceat(letters, np.cumsum(sizes) - sizes)) if len(sizes) else []
+    ends = np.cumsum(np.add.reduceat(letters, np.cumsum(sizes) - sizes))
     starts = [0, *ends[:-1]]
     return [
         {"size": [height, width], "counts": text[start:end]} for start, end in zip(starts, ends)

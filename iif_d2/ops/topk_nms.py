@@ -1,5 +1,4 @@
-"""The k best boxes that NMS within each class keeps out of many, as torchvision's `batched_nms`
-would keep them given all.
+"""The k best boxes that NMS within each class keeps of many, as `batched_nms` given all of them.
 
 Three steps, each as exact as the whole: find the K best candidates (`Candidates`), decide with the
 arithmetic that torchvision would use for all candidates which of the K stay (`_by_class`,
@@ -8,29 +7,44 @@ arithmetic that torchvision would use for all candidates which of the K stay (`_
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
-import types
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from detectron2.layers import batched_nms
 from torch import Tensor
-from torchvision.ops import boxes as box_ops
+from torchvision.ops import nms
 
-__all__ = [
-    "Candidates",
-    "SUPPORTED",
-    "compare",
-    "goes_class_by_class",
-    "nms",
-    "pairs_before",
-    "topk_nms",
-    "with_globals",
-]
+__all__ = ["Candidates", "most_shifted", "topk_nms"]
 
 _BLOCK = 64  # classes in a block of scores, at least: sharp bounds, and a vectorised maximum
 _FEW = 64  # boxes of a class that are compared in pairs; more go to torchvision
+_MOST = 1 << 15  # boxes with which `batched_nms` is tried; a GPU's NMS of so many needs 130 MB
+
+
+@functools.lru_cache
+def most_shifted(device: torch.device) -> int | None:
+    """The most boxes on this device that `batched_nms` shifts; with more it goes class by class.
+
+    To shift is to move each class by the largest coordinate plus one, so that classes are apart,
+    and call NMS once. That moves float32 IoUs, and the limit changes between releases. Boxes whose
+    largest coordinate is -1 tell one way from the other: they are not moved, and those of two
+    classes meet.
+
+    Returns:
+        None where there is no limit up to `_MOST`.
+    """
+
+    def by_class(number: int) -> bool:
+        boxes = torch.tensor([[-3.0, -3.0, -1.0, -1.0]], device=device).repeat(number, 1)
+        classes = torch.arange(number, device=device) % 2
+        return len(batched_nms(boxes, boxes.new_ones(number), classes, 0.5)) == 2
+
+    limit = bisect.bisect_left(range(_MOST), True, lo=2, key=by_class) - 1
+    return limit if 1 < limit < _MOST - 1 else None
 
 
 def topk_nms(
@@ -39,6 +53,7 @@ def topk_nms(
     score_thresh: float,
     nms_thresh: float,
     k: int,
+    limit: int,
 ) -> tuple[Tensor, Tensor]:
     """Which k candidates stay, best first, if all scores above a threshold go to `batched_nms`.
 
@@ -48,6 +63,7 @@ def topk_nms(
         score_thresh: candidates have a greater score.
         nms_thresh: IoU in [0, 1] above which only the better of two boxes of a class stays.
         k: how many to return at most; all if negative.
+        limit: see `most_shifted`.
 
     Returns:
         Rows and classes, int64. Equal scores are ordered by row, then class.
@@ -59,22 +75,19 @@ def topk_nms(
     at_least = candidates.lower_bound()
     if not at_least:
         return kept, kept
-    found, shifted = None, None
-    if not goes_class_by_class(at_least, scores.device):
-        found = candidates.best(None)
-        if not goes_class_by_class(found.numel(), scores.device):
-            rows, classes = candidates.locate(found)
-            shifted = _shift(boxes_at(rows, classes), classes)
-    found_all = found is not None
     done, ahead = 0, 2 * k if k > 0 else scores.numel()
+    perhaps_few = at_least <= limit
+    found = candidates.best(None if perhaps_few else ahead)
+    shifted = None
+    if perhaps_few and found.numel() <= limit:
+        rows, classes = candidates.locate(found)
+        shifted = _shift(boxes_at(rows, classes), classes)
     while True:
-        if not found_all:
-            found = candidates.best(ahead)
         # The survivors among the better ones remove all that the better ones do.
         pool = torch.arange(done, min(ahead, found.numel()), device=scores.device)
         pool = torch.cat([kept, pool]) if done else pool
         if shifted is not None:
-            kept = pool[nms(shifted[pool], nms_thresh)]
+            kept = pool[_nms(shifted[pool], nms_thresh)]
         else:
             rows, classes = candidates.locate(found[pool])
             kept = pool[_by_class(boxes_at(rows, classes), classes, nms_thresh)]
@@ -83,6 +96,8 @@ def topk_nms(
         # As many as would do if no smaller share survived, and some more.
         done, growth = ahead, 1.25 * k / kept.numel()
         ahead = math.ceil(done * min(max(growth, 1.5), 4))
+        if not perhaps_few:
+            found = candidates.best(ahead)
 
 
 class Candidates:
@@ -155,8 +170,8 @@ def _by_class(boxes: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
     sizes = sizes[sizes > 0]
     ends = sizes.cumsum()
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    first, second = pairs_before(np.where(sizes <= _FEW, ends, 0)[owner])
-    above, doubtful = compare(boxes.cpu().numpy().astype(np.float64), first, second, nms_thresh)
+    first, second = _pairs_before(np.where(sizes <= _FEW, ends, 0)[owner])
+    above, doubtful = _compare(boxes.cpu().numpy().astype(np.float64), first, second, nms_thresh)
 
     ask = sizes > _FEW
     ask[owner[first[doubtful]]] = True
@@ -168,11 +183,11 @@ def _by_class(boxes: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
             keep[worse] = False
     for start, end in zip((ends - sizes)[ask].tolist(), ends[ask].tolist()):
         keep[start:end] = False
-        keep[start + nms(boxes[start:end], nms_thresh).cpu().numpy()] = True
+        keep[start + _nms(boxes[start:end], nms_thresh).cpu().numpy()] = True
     return order[torch.from_numpy(keep).to(order.device)].sort().values
 
 
-def pairs_before(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pairs_before(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All (i, j) with i < j < ends[i], in ascending order."""
     index = np.arange(len(ends))
     partners = np.maximum(ends - index - 1, 0)
@@ -181,7 +196,7 @@ def pairs_before(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, np.arange(len(first)) - before[first] + first + 1
 
 
-def compare(
+def _compare(
     boxes: np.ndarray, first: np.ndarray, second: np.ndarray, nms_thresh: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each pair of boxes whether its IoU is above the threshold, and whether that is in doubt.
@@ -205,51 +220,8 @@ def compare(
     return iou > nms_thresh, doubtful
 
 
-def nms(boxes: Tensor, nms_thresh: float) -> Tensor:
+def _nms(boxes: Tensor, nms_thresh: float) -> Tensor:
     """Ascending indices of the boxes, best first, that NMS keeps."""
     # Instead of the scores, which may be equal or of a type that NMS does not take.
     ranks = torch.arange(len(boxes), 0, -1, device=boxes.device, dtype=boxes.dtype)
-    return box_ops.nms(boxes, ranks, nms_thresh)
-
-
-def with_globals(function: types.FunctionType, **names: object) -> types.FunctionType:
-    """A copy of a function that finds other objects under some of the global names it uses."""
-    copy = types.FunctionType(
-        function.__code__,
-        {**function.__globals__, **names},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return functools.update_wrapper(copy, function)
-
-
-class _Count:
-    """What `batched_nms` looks at to choose its way: a number of boxes on a device."""
-
-    def __init__(self, boxes: int, device: torch.device) -> None:
-        self.boxes, self.device = boxes, device
-
-    def numel(self) -> int:
-        return 4 * self.boxes
-
-
-# The limits change between torchvision's releases, so its own code is asked, with answers in place
-# of the two ways.
-SUPPORTED = all(
-    isinstance(getattr(box_ops, name, None), types.FunctionType)
-    for name in ("batched_nms", "_batched_nms_vanilla", "_batched_nms_coordinate_trick")
-)
-if SUPPORTED:
-    _ask_torchvision = with_globals(
-        box_ops.batched_nms,
-        _batched_nms_vanilla=lambda *_: True,
-        _batched_nms_coordinate_trick=lambda *_: False,
-        _log_api_usage_once=lambda *_: None,
-    )
-
-
-def goes_class_by_class(boxes: int, device: torch.device) -> bool:
-    """Whether `batched_nms` treats so many boxes class by class, which it does above a limit."""
-    return _ask_torchvision(_Count(boxes, device), None, None, 0.0)
+    return nms(boxes, ranks, nms_thresh)

@@ -165,7 +165,8 @@ class Run:
             mapper=LongTailDatasetMapper(self.cfg, False),
             num_workers=self.cfg.DATALOADER.NUM_WORKERS,
         )
-        with rle_masks(self.model, self.cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST), torch.no_grad():
+        model = rle_masks(self.model, self.cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)
+        with torch.no_grad():
             for inputs in tqdm(loader, desc=f"detecting with {self.name}", unit="image"):
-                evaluator.process(inputs, self.model(inputs))
+                evaluator.process(inputs, model(inputs))
         save_results(os.path.join(folder, "results.json"), {dataset: evaluator.evaluate()})

@@ -17,34 +17,42 @@ def image(height, width, seed):
     return torch.randint(0, 256, (3, height, width), generator=draws).float()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("method", ["IIF", "NorCal"])
 @pytest.mark.parametrize("kind", [".ts", ".onnx"])
 @pytest.mark.parametrize(
     "config",
     ["mask_rcnn_R_18_FPN_iif", "mask_rcnn_R_18_C4_iif", "cascade_mask_rcnn_R_18_FPN_iif"],
 )
-def test_gives_what_the_model_gives(config, kind, tiny_cfg, tmp_path):
+def test_gives_what_the_model_gives(config, kind, method, tiny_cfg, tmp_path):
+    """On images of other sizes, with other numbers of proposals, none included."""
     if kind == ".onnx":
         pytest.importorskip("onnx")
         onnxruntime = pytest.importorskip("onnxruntime")
-    model, path = finding_model(tiny_cfg(config)), str(tmp_path / f"model{kind}")
+    small = ("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", "40")  # pixels; a small image has no proposal
+    model = finding_model(tiny_cfg(config, "MODEL.LONG_TAIL.METHOD", method, *small))
+    path = str(tmp_path / f"model{kind}")
     fields = export_model(model, path, [image(64, 96, 0)])
     assert fields == ["pred_boxes", "pred_classes", "pred_masks", "scores", "image_size"]
-    other = image(80, 64, 1)
-    if kind == ".ts":
-        outputs = torch.jit.load(path)(other)
-    else:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        assert [output.name for output in session.get_outputs()] == fields
-        outputs = map(torch.from_numpy, session.run(None, {"image": other.numpy()}))
-    found = dict(zip(fields, outputs))
-    with torch.no_grad():
+    numbers = set()
+    for other in (image(80, 64, 80), image(200, 60, 200), image(32, 32, 32)):
+        if kind == ".ts":
+            outputs = torch.jit.load(path)(other)
+        else:
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            assert [output.name for output in session.get_outputs()] == fields
+            outputs = map(torch.from_numpy, session.run(None, {"image": other.numpy()}))
+        found = dict(zip(fields, outputs))
         wanted = model.inference([{"image": other}], do_postprocess=False)[0]
-    assert len(wanted) > 3 and torch.equal(found["pred_classes"], wanted.pred_classes)
-    for name, value in (
-        ("scores", wanted.scores), ("pred_masks", wanted.pred_masks),
-        ("pred_boxes", wanted.pred_boxes.tensor),
-    ):  # fmt: skip
-        np.testing.assert_allclose(found[name].detach(), value, rtol=0, atol=TOLERANCE)
+        assert torch.equal(found["pred_classes"], wanted.pred_classes)
+        for name, value in (
+            ("scores", wanted.scores), ("pred_masks", wanted.pred_masks),
+            ("pred_boxes", wanted.pred_boxes.tensor),
+        ):  # fmt: skip
+            assert found[name].shape == value.shape
+            np.testing.assert_allclose(found[name].detach(), value, rtol=0, atol=TOLERANCE)
+        numbers.add(len(wanted))
+    assert len(numbers) == 3 and 0 in numbers
 
 
 def test_command_and_refusals(tiny_cfg, tmp_path, capsys):

@@ -12,6 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.structures import Boxes, Instances
 
 from iif_d2 import apply_method, count_class_frequency, fold_checkpoint
 from iif_d2.checkpoint import LongTailCheckpointer, plain_config
@@ -20,7 +21,7 @@ from iif_d2.commands import main
 from iif_d2.errors import CheckpointError, ConfigError
 from iif_d2.frequency import ClassFrequency
 from iif_d2.methods import METHOD_REGISTRY, DeferredFrequency, build_method
-from iif_d2.modeling import LongTailPredictorMixin, attach_method
+from iif_d2.modeling import LongTailPredictorMixin
 
 from ..conftest import TINY
 from ..methods.helpers import random_frequency
@@ -85,7 +86,8 @@ def scores(stage, seed):
     """One stage's (20, C+1) probabilities for random features."""
     draws = torch.Generator().manual_seed(seed)
     features = torch.randn(20, stage.cls_score.in_features, generator=draws)
-    return stage.predict_probs(stage(features), [range(20)])[0]
+    proposals = Instances((9, 9), proposal_boxes=Boxes(torch.zeros(20, 4)))
+    return stage.predict_probs(stage(features), [proposals])[0]
 
 
 def trained(cfg):
@@ -138,7 +140,7 @@ def predictor(method=None, make=FastRCNNOutputLayers):
     layers = make(ShapeSpec(channels=7), box2box_transform=transform, num_classes=5)
     torch.nn.init.normal_(layers.cls_score.weight)
     if method is not None:
-        attach_method(layers, method)
+        apply_method(layers, method)
     return layers
 
 
@@ -314,7 +316,7 @@ def test_the_padded_row_never_scores_and_never_spoils(frequency):
 def test_rows_that_another_method_needed_are_left_out(frequency):
     layers = predictor(build_method("Seesaw", frequency))
     assert layers.cls_score.out_features == 7
-    attach_method(layers, build_method("IIF", frequency))
+    apply_method(layers, build_method("IIF", frequency))
     plain = predictor()
     plain.load_state_dict(fold_checkpoint(layers)["model"])
     assert_same_scores([plain], [layers])
@@ -362,7 +364,8 @@ def test_other_refusals_have_a_reason_too(frequency, tiny_cfg, tmp_path):
     layers = predictor()
     with pytest.raises(ConfigError, match="no box predictor of the model has a method"):
         fold_checkpoint(layers)
-    attach_method(layers, build_method("IIF", frequency), "cosine")
+    apply_method(layers, build_method("IIF", frequency))
+    layers.set_method(layers.method, "cosine")
     with pytest.raises(ConfigError, match="plain Detectron2's is linear, CosineLinear is not"):
         fold_checkpoint(layers)
     with pytest.raises(ConfigError, match="NorCal cannot be folded: with renorm=False"):

@@ -57,8 +57,7 @@ def test_equals_an_evaluation_of_each_setting(kind, tiny_cfg, dataset_name):
     for index, (name, options) in enumerate(OPTIONS.items()):
         apply_method(model, build_method(name, frequency, **options))
         evaluator = LongTailEvaluator(dataset_name, frequency=frequency)
-        with rle_masks(model):
-            expected = inference_on_dataset(model, loader(cfg, dataset_name), evaluator)
+        expected = inference_on_dataset(rle_masks(model), loader(cfg, dataset_name), evaluator)
         assert expected["bbox"]["AP"] > 0
         for task, precisions in found.items():
             metrics = lvis_metrics(precisions[index], frequency.groups())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.evaluation.evaluator import inference_context
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.postprocessing import detector_postprocess
 from pycocotools import mask as coco_mask
@@ -34,8 +35,7 @@ def test_masks_are_those_that_detectron2_pastes(model, threshold):
     raw = model.inference(inputs, do_postprocess=False)
     shapes = [(64, 96), (130, 200)]
     expected = [detector_postprocess(r, *s, threshold) for r, s in zip(raw, shapes)]
-    with rle_masks(model, threshold):
-        found = [output["instances"] for output in model(inputs)]
+    found = [output["instances"] for output in rle_masks(model, threshold)(inputs)]
     assert all(len(instances) for instances in expected)
     for ours, theirs in zip(found, expected):
         assert not ours.has("pred_masks")
@@ -46,11 +46,13 @@ def test_masks_are_those_that_detectron2_pastes(model, threshold):
 
 
 @torch.no_grad()
-def test_the_model_is_as_before_afterwards(model):
-    with pytest.raises(ZeroDivisionError), rle_masks(model):
-        assert model.inference(make_inputs(), do_postprocess=False)[0].has("pred_masks")
-        raise ZeroDivisionError
-    assert model(make_inputs())[0]["instances"].has("pred_masks")
+@pytest.mark.parametrize("training", [False, True])
+def test_the_model_itself_stays_as_it_is(model, training):
+    model.train(training)
+    with inference_context(rle_masks(model)):
+        assert not model.training
+        assert model(make_inputs())[0]["instances"].has("pred_masks")
+    assert model.training == training
 
 
 class OwnInference(GeneralizedRCNN):
@@ -60,8 +62,6 @@ class OwnInference(GeneralizedRCNN):
 
 def test_a_model_with_its_own_inference_is_left_alone(model):
     model.__class__ = OwnInference
-    with rle_masks(model):
-        assert model(make_inputs()) == "its own"
+    assert rle_masks(model)(make_inputs()) == "its own"
     with pytest.raises(ConfigError, match="THRESH_TEST is 0.4, but OwnInference"):
-        with rle_masks(model, 0.4):
-            pass
+        rle_masks(model, 0.4)

@@ -108,8 +108,7 @@ def test_masks_as_run_lengths_are_those_that_are_pasted(tiny_cfg):
 
     model = build(tiny_cfg("mask_rcnn_R_18_FPN_iif", *NORMED)).eval()
     pasted = model(batch())[0]["instances"]
-    with rle_masks(model):
-        encoded = model(batch())[0]["instances"]
+    encoded = rle_masks(model)(batch())[0]["instances"]
     assert len(pasted) > 0 and pasted.pred_masks.any()
     for bits, rle in zip(pasted.pred_masks, encoded.pred_masks_rle):
         assert (mask.decode(rle) == bits.numpy()).all()

@@ -16,7 +16,7 @@ from iif_d2.checkpoint import settle_frequencies
 from iif_d2.engine import LongTailTrainer
 from iif_d2.errors import ConfigError, UnknownNameError
 from iif_d2.methods import build_method
-from iif_d2.modeling import CosineLinear, LongTailOutputLayers, attach_method
+from iif_d2.modeling import CosineLinear, LongTailOutputLayers
 
 KINDS = {
     "mask_rcnn_R_18_FPN_iif": "StandardROIHeads",
@@ -279,12 +279,12 @@ def test_a_predictor_subclass_keeps_its_own_ways(frequency):
     )
     x = torch.randn(3, 7)
     doubled = layers(x)[0]
-    attach_method(layers, build_method("IIF", frequency))
+    apply_method(layers, build_method("IIF", frequency))
     assert isinstance(layers, Doubled) and torch.equal(layers(x)[0], doubled)
     found = layers.predict_probs(layers(x), [proposals([0, 0, 0])])[0]
     assert torch.equal(found, build_method("IIF", frequency).probabilities(doubled))
     with pytest.raises(ConfigError, match="predictor has 5 classes"):
-        attach_method(layers, build_method("IIF", type(frequency)(("a", "b"), [1, 2], None, 9)))
+        apply_method(layers, build_method("IIF", type(frequency)(("a", "b"), [1, 2], None, 9)))
 
 
 def test_plain_heads_leave_the_method_out_and_that_is_said(tiny_cfg, caplog):

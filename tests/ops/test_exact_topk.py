@@ -1,36 +1,26 @@
 """Exact top-k inference against Detectron2's own function, bit for bit."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_roi_heads
 from detectron2.modeling.roi_heads import fast_rcnn
 from detectron2.modeling.roi_heads.fast_rcnn import (
-    FastRCNNOutputLayers,
     fast_rcnn_inference,
     fast_rcnn_inference_single_image,
 )
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import Boxes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torchvision.ops import nms
 
 from iif_d2.errors import ConfigError
 from iif_d2.ops import exact_topk, topk_nms
-from iif_d2.ops.exact_topk import (
-    exact_topk_inference,
-    exact_topk_inference_batch,
-    use_exact_topk,
-)
+from iif_d2.ops.exact_topk import exact_topk_inference, exact_topk_inference_batch
 
 H, W = 120, 160
 CPU = torch.device("cpu")
 # torchvision goes class by class above 4,000 coordinates on a CPU.
-LIMIT = 1000
+LIMIT = topk_nms.most_shifted(CPU)
 EXAMPLES = settings(
     max_examples=120,
     deadline=None,
@@ -194,7 +184,6 @@ def test_either_side_of_torchvisions_limit(kind, candidates, class_specific):
     scores = distinct_scores(rng, 300, 81)
     scores[:, -1] = 0
     thresh = scores[:, :-1].flatten().sort(descending=True).values[candidates]
-    assert topk_nms.goes_class_by_class(candidates, CPU) == (candidates > LIMIT)
     for topk in (100, -1):
         check(boxes, scores, float(thresh), 0.5, topk)
 
@@ -207,7 +196,7 @@ def test_lvis_size():
         check(boxes, scores, 1e-4, 0.5, 300, (800, 1333))
 
 
-@pytest.mark.parametrize("rows, classes, step", [(30, 20, "nms"), (300, 20, "_by_class")])
+@pytest.mark.parametrize("rows, classes, step", [(30, 20, "_nms"), (300, 20, "_by_class")])
 @pytest.mark.parametrize("nms_thresh", [0.2, 0.9])
 def test_k_grows_where_few_survive(monkeypatch, rows, classes, step, nms_thresh):
     """All boxes nearly coincide: a class has about one survivor, so most candidates are tried."""
@@ -367,9 +356,29 @@ def test_a_few_scores_are_left_to_detectron2(monkeypatch):
         exact_topk_inference(boxes[:, :4][:5], scores, (H, W), 0.1, 0.5, 20)
 
 
-def test_unknown_torchvision_leaves_it_to_detectron2(monkeypatch):
+@pytest.mark.parametrize("limit", [2, 77, 5000])
+def test_the_limit_is_found_whatever_it_is(limit, monkeypatch):
+    """Other releases of torchvision have another, and one for each device."""
+
+    def other(boxes, scores, classes, nms_thresh):
+        if len(boxes) > limit:
+            keep = [
+                (classes == c).nonzero()[:, 0][nms(boxes[classes == c], scores[classes == c], 0.5)]
+                for c in classes.unique()
+            ]
+            return torch.cat(keep)
+        return nms(topk_nms._shift(boxes, classes), scores, nms_thresh)
+
+    monkeypatch.setattr(topk_nms, "batched_nms", other)
+    assert topk_nms.most_shifted.__wrapped__(CPU) == limit
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_unknown_torchvision_leaves_it_to_detectron2(kept, monkeypatch):
+    """One that always shifts, or never does."""
     called = []
-    monkeypatch.setattr(topk_nms, "SUPPORTED", False)
+    monkeypatch.setattr(topk_nms, "batched_nms", lambda *a: range(kept))
+    monkeypatch.setattr(topk_nms, "most_shifted", topk_nms.most_shifted.__wrapped__)
     monkeypatch.setattr(
         fast_rcnn, "fast_rcnn_inference_single_image", lambda *a: called.append(a) or "theirs"
     )
@@ -390,63 +399,3 @@ def test_tracing_exports_detectron2s_graph():
     other = make_boxes(rng, "random", 30, 1), distinct_scores(rng, 30, 11)
     for a, b in zip(traced(*other), stage(*other)):
         assert torch.equal(a, b)
-
-
-def roi_heads(name):
-    cfg = get_cfg()
-    cfg.MODEL.ROI_HEADS.NAME = name
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 70
-    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1e-3
-    cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = name == "CascadeROIHeads"
-    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 2
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 4
-    cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 2
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p"]
-    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
-    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 8
-    torch.manual_seed(0)
-    heads = build_roi_heads(cfg, {"p": ShapeSpec(channels=16, stride=8)}).eval()
-    for predictor in heads.modules():
-        if isinstance(predictor, FastRCNNOutputLayers):
-            nn.init.normal_(predictor.cls_score.weight, std=1.0)
-    return heads
-
-
-HEADS = ["StandardROIHeads", "Res5ROIHeads", "CascadeROIHeads"]
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_one_line_on_a_plain_model(name, monkeypatch):
-    heads = roi_heads(name)
-    boxes = make_boxes(np.random.default_rng(13), "clustered", 60, 1)
-    proposals = Instances((H, W), proposal_boxes=Boxes(boxes), objectness_logits=torch.zeros(60))
-    proposals.proposal_boxes.clip((H, W))
-    images = ImageList(torch.zeros(1, 3, H, W), [(H, W)])
-    features = {"p": torch.randn(1, 16, H // 8, W // 8)}
-
-    def run(model):
-        with torch.no_grad():
-            return model(images, features, [copy.deepcopy(proposals)])[0][0]
-
-    theirs, weights = run(heads), heads.state_dict()
-    plain = copy.deepcopy(heads)
-    assert use_exact_topk(heads) is heads
-    assert isinstance(heads, type(plain)) and heads.state_dict().keys() == weights.keys()
-    calls = []
-    monkeypatch.setattr(
-        topk_nms, "topk_nms", lambda *a, f=topk_nms.topk_nms: (calls.append(a), f(*a))[1]
-    )
-    for model in (heads, copy.deepcopy(heads)):
-        assert_same((run(model), torch.zeros(0)), (theirs, torch.zeros(0)))
-    assert len(calls) == 2 and len(theirs) == 100
-    run(plain)
-    assert len(calls) == 2, "only the given model changes"
-    classes = [type(module) for module in heads.modules()]
-    use_exact_topk(heads)
-    assert [type(module) for module in heads.modules()] == classes
-
-
-def test_no_box_head():
-    with pytest.raises(ConfigError, match="no box head"):
-        use_exact_topk(nn.Linear(2, 2))

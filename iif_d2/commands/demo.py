@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..checkpoint import load_trained_model
 from ..config import load_config
-from ..data import config_frequency, dataset_dicts, known_frequency
+from ..data import config_frequency, known_frequency
 from ..errors import ConfigError, DataError
 from ..evaluation import rle_masks
 from ..files import write_atomically
@@ -182,7 +182,7 @@ def _pictures(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, dict 
 def _records_of(args: argparse.Namespace) -> list[dict]:
     if args.dataset not in DatasetCatalog:
         raise ConfigError(f"--dataset {args.dataset!r} is not a registered data set")
-    records = dataset_dicts(args.dataset)
+    records = DatasetCatalog.get(args.dataset)
     if not args.image_ids:
         return records
     by_id = {str(record["image_id"]): record for record in records}

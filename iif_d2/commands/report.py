@@ -7,7 +7,6 @@ import os
 
 from detectron2.data import DatasetCatalog
 
-from ..data import dataset_dicts
 from ..errors import ConfigError, DataError
 from ..evaluation.lvis_evaluation import dataset_ground_truth
 from ..evaluation.tables import class_groups
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> str:
     truth = dataset_ground_truth(dataset)
     if not truth.has_annotations:
         raise DataError(f"{truth.path} has no annotations to compare detections with")
-    records = _slice(dataset_dicts(dataset), args.images)
+    records = _slice(DatasetCatalog.get(dataset), args.images)
     for one in runs:
         one.prepare(dataset, records, truth)
     frequency = runs[0].frequency([category.name for category in truth.categories])

@@ -3,7 +3,7 @@
 import detectron2.data.datasets  # noqa: F401  registers LVIS and COCO
 
 from .builtin import datasets_root, register_builtin
-from .detection import dataset_dicts, detection_dicts
+from .detection import detection_dicts
 from .dicts import DatasetDicts
 from .frequency_source import config_frequency, deferred_frequency, known_frequency
 from .instances import load_instances
@@ -21,7 +21,6 @@ __all__ = [
     "TrainingBatches",
     "attach_class_frequency",
     "config_frequency",
-    "dataset_dicts",
     "datasets_root",
     "deferred_frequency",
     "detection_dicts",

@@ -1,1 +1,5 @@
-"""LVIS and COCO annotation files: reading, checking and columns of what is in them."""
+"""LVIS and COCO annotation json: one reader and validator, `reading`; `columns` is what it keeps.
+
+`read_labels` reads which image holds which class, for counting; `read_annotations` the rest too, of
+which dataset dicts and ground truth are views.
+"""

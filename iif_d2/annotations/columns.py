@@ -1,113 +1,111 @@
-"""The numbers of annotations as columns, collected part by part."""
+"""What is kept of an annotation file: columns of numbers, and each image's and object's text."""
 
 from __future__ import annotations
 
+import functools
+import time
+import weakref
 from collections.abc import Sequence
-from itertools import chain
-from operator import attrgetter
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
+import torch
 
-from .polygon_text import coordinate_bounds
-from .schema import IndexedAnnotation
+from .schema import AnnotatedImage, Category, Id, Image
 
-__all__ = ["Columns"]
+__all__ = ["Annotations", "Labels", "Texts", "live_annotations"]
+
+_BLOCK = 4096  # texts joined at a time
+_live: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+_decode_item = msgspec.json.Decoder(AnnotatedImage).decode
 
 
-class Columns:
-    """M annotations in the order of the file; `join` when all are there.
+class Labels(NamedTuple):
+    """Which image holds which class.
 
     Attributes:
-        boxes: float64 (M, 4).
-        areas: float64 (M,), NaN where the file does not say.
-        crowds: bool (M,).
-        bounds: float64 (M,), as `coordinate_bounds` has them.
-        spans: int64 (M, 2), where each one's text begins and ends.
-        repeated_id: place and id of the first whose id one before it has; None if there is none.
+        categories: in the order of their ids.
+        images, classes: int64 (M,) each, the places of M annotations' images and categories.
+        num_images: images in the file.
     """
 
-    def __init__(self) -> None:
-        self._parts: list[tuple[np.ndarray, ...]] = []
-        # Numbers for the ids in the order in which they come: they may be texts, or anything.
-        self._image_codes: dict[Any, int] = {}
-        self._category_codes: dict[Any, int] = {}
-
-    def add(self, records: list[IndexedAnnotation], spans: np.ndarray) -> None:
-        count = len(records)
-        boxes = np.fromiter(_flat(records, "bbox"), np.float64, 4 * count).reshape(count, 4)
-        self._parts.append(
-            (
-                _coded(records, "image_id", self._image_codes),
-                _coded(records, "category_id", self._category_codes),
-                boxes,
-                np.array(_column(records, "area"), dtype=np.float64),  # None becomes NaN
-                np.fromiter(map(bool, _column(records, "iscrowd")), bool, count),
-                coordinate_bounds(_column(records, "segmentation")),
-                spans,
-                *_ids(records),
-            )
-        )
-
-    def join(self) -> None:
-        (
-            self._images, self._categories, self.boxes, self.areas, self.crowds, self.bounds,
-            self.spans, identified, ids,
-        ) = (np.concatenate(column) for column in zip(*self._parts))  # fmt: skip
-        self._parts.clear()
-        ordered = np.sort(ids)
-        self.repeated_id = None
-        if (ordered[1:] == ordered[:-1]).any():
-            place = _first_repeated(ids.tolist())
-            self.repeated_id = int(np.flatnonzero(identified)[place]), ids[place]
-
-    def images(self, place: dict[Any, int]) -> np.ndarray | None:
-        """int64 (M,): the place of each annotation's image; None if one has none."""
-        return _decoded(self._images, self._image_codes, place)
-
-    def classes(self, place: dict[Any, int]) -> np.ndarray | None:
-        """int64 (M,): the place of each annotation's category; None if one has none."""
-        return _decoded(self._categories, self._category_codes, place)
+    categories: list[Category]
+    images: np.ndarray
+    classes: np.ndarray
+    num_images: int
 
 
-def _column(records: Sequence, field: str) -> list:
-    return list(map(attrgetter(field), records))
+class Texts:
+    """N json texts as tensors, which worker processes share however they are started."""
+
+    def __init__(self, texts: Sequence, first: np.ndarray) -> None:
+        """Text i is texts[first[i]:first[i + 1]] with commas between; `first` is int64 (N + 1,)."""
+        ends = np.cumsum([0, *map(len, texts)]) + np.arange(len(texts) + 1)  # a comma behind each
+        content = np.empty(ends[-1], dtype=np.uint8)
+        for start in range(0, len(texts), _BLOCK):
+            block = b"%b," % b",".join(texts[start : start + _BLOCK])
+            content[ends[start] : ends[start] + len(block)] = np.frombuffer(block, dtype=np.uint8)
+        self._content, self._starts = torch.from_numpy(content), torch.from_numpy(ends[first])
+
+    def __getitem__(self, index: int) -> bytes:
+        start, end = self._starts[index : index + 2].tolist()
+        return self._content.numpy()[start:end].tobytes()[:-1]
 
 
-def _flat(records: Sequence, field: str) -> chain:
-    return chain.from_iterable(map(attrgetter(field), records))
+@dataclass(eq=False)
+class Annotations:
+    """N images in the order of their ids, numbers first, and their M annotations in that order."""
+
+    path: str
+    key: tuple | None  # tells the file from others, and from itself when it has changed
+    categories: list[Category]  # in the order of their ids
+    image_ids: list[Id]
+    sizes: np.ndarray  # int64 (N, 2), height and width in pixels
+    negatives: np.ndarray  # bool (N,), whether `neg_category_ids` is there
+    first: np.ndarray  # int64 (N + 1,), where each image's annotations begin
+    classes: np.ndarray  # int64 (M,), the category's place
+    crowds: np.ndarray  # bool (M,)
+    without_area: np.ndarray  # bool (M,)
+    unusable: np.ndarray  # bool (M,), a mask without a polygon of three points
+    has_masks: bool
+    unlocated: tuple[int, Image] | None  # the first without a file, after its place in the json
+    repeated_id: tuple[int, int] | None  # the first annotation's, after its place in the json
+    doubts: list[str]  # what Detectron2 leaves out
+    image_texts: Texts
+    object_texts: Texts  # of each image
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def item(self, index: int) -> AnnotatedImage:
+        """The image at this place with its annotations, made anew."""
+        texts = self.image_texts[index], self.object_texts[index]
+        return _decode_item(b'{"image":%b,"annotations":[%b]}' % texts)
+
+    def remember(self) -> None:
+        """Let `live_annotations` find this, as long as anything else uses it."""
+        # A file that was written just now may be written again within the clock's resolution.
+        if self.key is not None and time.time_ns() - self.key[-1] > 2e9:
+            _live[self.key] = self
+
+    @functools.cached_property
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """The arrays, for other processes: torch shares the memory of a tensor while it lives."""
+        arrays = {key: v for key, v in vars(self).items() if isinstance(v, np.ndarray)}
+        return {key: torch.from_numpy(array) for key, array in arrays.items()}
+
+    def __getstate__(self) -> dict:
+        tensors = self._tensors
+        return {**vars(self), **tensors}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        vars(self).update((key, tensor.numpy()) for key, tensor in self._tensors.items())
+        self.remember()
 
 
-def _coded(records: Sequence, field: str, codes: dict[Any, int]) -> np.ndarray:
-    ids = _column(records, field)
-    for id in set(ids).difference(codes):
-        codes[id] = len(codes)
-    return np.fromiter(map(codes.__getitem__, ids), np.int32, len(ids))
-
-
-def _decoded(coded: np.ndarray, codes: dict, place: dict) -> np.ndarray | None:
-    if not codes.keys() <= place.keys():
-        return None
-    places = np.fromiter((place[id] for id in codes), np.int64, len(codes))
-    return places[coded]
-
-
-def _ids(records: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """bool (N,), which have an id, and those."""
-    ids = _column(records, "id")
-    identified = np.fromiter((id is not None for id in ids), bool, len(ids))
-    ids = [id for id in ids if id is not None]
-    try:
-        return identified, np.fromiter(ids, np.int64, len(ids))
-    except OverflowError:
-        return identified, np.array(ids, dtype=object)
-
-
-def _first_repeated(ids: list) -> int:
-    """The place of the first that was there before."""
-    seen: set = set()
-    for place, id in enumerate(ids):
-        if id in seen:
-            return place
-        seen.add(id)
-    raise ValueError("no id is there twice")
+def live_annotations(key: tuple | None) -> Annotations | None:
+    """Those of the file with this key, if they are in use."""
+    return _live.get(key)

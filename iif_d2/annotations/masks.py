@@ -1,4 +1,4 @@
-"""Sizes, boxes and masks of an annotation file, checked before a library draws them.
+"""Masks of an annotation file, checked before a library draws them.
 
 COCO's C code follows a polygon pixel by pixel, allocates what `size` says and counts in 32 bits: a
 vertex a billion pixels away or a wrong `size` would cost all memory, or write past its buffers.
@@ -6,86 +6,75 @@ vertex a billion pixels away or a wrong `size` would cost all memory, or write p
 
 from __future__ import annotations
 
-import math
-import os
-from typing import Any
+import functools
+import re
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import DataError
-from .schema import Annotation, Rle
+from .schema import Number, Rle
 
-_LONGEST_SIDE = 1 << 17  # pixels; no picture that can be read is longer
-_MOST_PIXELS = (1 << 31) - 1
-FARTHEST = 1e7  # pixels from the corner that a box may lie
+# A polygon of three points or more without its numbers, and a mask of such polygons or none.
+_POLYGON = rb"\[,{5}(?:,,)*\]"
+_OUTLINE = re.compile(rb"\[%b(?:,%b)*\]|null" % (_POLYGON, _POLYGON))
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+PLAIN_BELOW = 1000  # pixels
 
 
-def check_geometry(path: str | os.PathLike, content: Any) -> None:
-    """Raise `DataError` unless every image has a size, and boxes and masks are drawn in its pixels.
+def plain_masks(texts: Sequence) -> list[bool | None]:
+    """Whether each of these valid json texts is a mask; None where it has to be decoded.
 
-    `content` has `images` and `annotations`, as the schema's files do, with sound references. Boxes
-    and polygons may leave the image, as rounding makes them, but by no more than its longer side.
+    Judged as text, in a tenth of the time, are null and polygons of three points or more with
+    coordinates from 0 to below `PLAIN_BELOW`.
     """
-    path = os.fspath(path)
-    sizes = {}
-    for index, image in enumerate(content.images):
-        height, width = sizes[image.id] = image.height, image.width
-        if not sound_sizes(np.array([[height, width]], dtype=object)):
-            raise DataError(
-                f"{path}: images[{index}] (id {image.id!r}) has height {height} and width {width}; "
-                f"correct them"
-            )
-    for index, annotation in enumerate(content.annotations):
-        problem = annotation_problem(annotation, *sizes[annotation.image_id])
-        if problem:
-            raise DataError(
-                f"{path}: annotations[{index}].{problem} (id {annotation.id}, image_id "
-                f"{annotation.image_id!r}); mend or remove the annotation"
-            )
+    numbers = b"\0".join(texts).translate(_ZEROS)
+    outlines = numbers.translate(None, b"0. \t\r\n").split(b"\0")
+    judged = list(map(_there, outlines)) if texts else []
+    if numbers.rfind(b"0000") >= 0:  # which takes half the time of `in`
+        for place, number in enumerate(numbers.split(b"\0")):
+            if b"0000" in number:
+                judged[place] = None
+    return judged
 
 
-def sound_sizes(sizes: np.ndarray) -> bool:
-    """Whether images may have these heights and widths, (N, 2)."""
-    area = sizes[:, 0] * sizes[:, 1]
-    return bool(((sizes > 0) & (sizes <= _LONGEST_SIDE)).all() and (area <= _MOST_PIXELS).all())
+@functools.lru_cache(1 << 14)
+def _there(outline: bytes) -> bool | None:
+    return b"," in outline if _OUTLINE.fullmatch(outline) else None
 
 
-def annotation_problem(annotation: Annotation, height: int, width: int) -> str | None:
-    """A field, and what is wrong with it; None if the annotation can be drawn."""
-    if not all(abs(value) <= FARTHEST for value in annotation.bbox):
-        return f"bbox {list(annotation.bbox)} is not in pixels"
-    if annotation.area is not None and not 0 <= annotation.area < math.inf:
-        return f"area is {annotation.area}"
-    segmentation = annotation.segmentation
-    if isinstance(segmentation, Rle):
-        if tuple(segmentation.size) != (height, width):
-            return (
-                f"segmentation has size {list(segmentation.size)} in an image of height {height} "
-                f"and width {width}"
-            )
-        if not covers(segmentation.counts, height * width):
-            return f"segmentation has counts that are not the runs of {height * width} pixels"
+def mask_problem(mask: list[list[Number]] | Rle | None, height: int, width: int) -> str | None:
+    """What is wrong with an object's mask in an image of this size; None if it can be drawn.
+
+    Polygons may leave the image, as rounding makes them, but by no more than its longer side.
+    """
+    if isinstance(mask, Rle):
+        if mask.size != (height, width):
+            return f"has size {list(mask.size)} in an image of height {height} and width {width}"
+        if not covers(mask.counts, height * width):
+            return f"has counts that are not the runs of {height * width} pixels"
         return None
     reach = max(height, width)
-    for polygon in segmentation or ():
-        if len(polygon) and not (-reach <= min(polygon) and max(polygon) <= 2 * reach):
-            return "segmentation has a polygon that lies far outside the image"
+    for polygon in mask or ():
+        if polygon and not (-reach <= min(polygon) and max(polygon) <= 2 * reach):
+            return "has a polygon that lies far outside the image"
     return None
+
+
+def drawn_polygons(polygons: list[list]) -> list[list]:
+    """Those with three points or more."""
+    return [p for p in polygons if len(p) % 2 == 0 and len(p) >= 6]
 
 
 def covers(counts: str | list[int], pixels: int) -> bool:
     """Whether the run lengths of a mask, plain or as COCO's string, are those of so many pixels."""
-    if isinstance(counts, str):
-        lengths = _run_lengths(counts)
-        if lengths is None:
-            return False
-    else:
-        lengths = counts
+    lengths = _run_lengths(counts) if isinstance(counts, str) else counts
+    if lengths is None:
+        return False
     return all(length >= 0 for length in lengths) and sum(lengths) == pixels
 
 
 def _run_lengths(text: str) -> list[int] | None:
-    """The lengths in COCO's string; None if it is none. `evaluation/rle.py` writes the format."""
+    """The lengths in COCO's string; None if it is none."""
     letters = np.frombuffer(text.encode(errors="replace"), dtype=np.uint8).astype(np.int64) - 48
     if not len(letters):
         return []

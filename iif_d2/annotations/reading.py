@@ -1,29 +1,25 @@
-"""Reading an LVIS or COCO json to keep its text, checked whole.
+"""The reader of LVIS and COCO json, and the validator: both formats share their skeleton.
 
-A million annotations as Python objects take seven times the memory of their text and most of the
-time of reading. What a file has to be refused for is found here without making them: numbers come
-as columns, polygons are judged as text (`polygon_text`), and only what that leaves in doubt is
-decoded. Where anything is not sound, or not of the usual kind, the file is read record by record,
-which finds the words for what is wrong.
+A million annotations as Python objects take seven times the memory of their text. So a file is cut
+into the texts of its objects, and some hundred at a time are decoded into columns and checked.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any, BinaryIO
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain, repeat
+from operator import attrgetter
+from typing import NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
-import torch
 
 from ..errors import DataError
-from .columns import Columns
-from .decoding import check_references, decode_json, paused_gc
-from .index import AnnotationIndex, Doubtful, live_index
-from .json_parts import list_parts, opening, record_spans, rest_of_file
-from .masks import FARTHEST, annotation_problem, check_geometry, sound_sizes
+from .columns import Annotations, Labels, Texts, live_annotations
+from .decoding import decode_json, json_errors, paused_gc
+from .masks import PLAIN_BELOW, drawn_polygons, mask_problem, plain_masks
 from .schema import (
     Annotation,
     AnnotationFile,
@@ -31,40 +27,58 @@ from .schema import (
     EvaluationFile,
     Id,
     Image,
-    IndexedAnnotation,
-    IndexedFile,
+    LabelFile,
+    Mask,
 )
 
-__all__ = ["drawn_polygons", "read_index"]
+__all__ = ["read_annotations", "read_labels"]
 
 _KIND = "an LVIS or COCO annotation file"
-_KNOWN = b'{"iif_d2":1}'
-_decode_image = msgspec.json.Decoder(Image).decode
-_decode_annotation = msgspec.json.Decoder(Annotation).decode
+_BLOCK = 1000  # objects decoded at a time; what is made of them stays in a processor's cache
+_LONGEST_SIDE = 1 << 17  # pixels; no picture that can be read is longer
+_MOST_PIXELS = (1 << 31) - 1
+_FARTHEST = 1e7  # pixels from the corner that a box may lie
+
+_decode_images = msgspec.json.Decoder(list[Image]).decode
+_decode_annotations = msgspec.json.Decoder(list[Annotation]).decode
+_decode_masks = msgspec.json.Decoder(list[Mask]).decode
 
 
-def read_index(path: str | os.PathLike, annotated: bool = True) -> AnnotationIndex:
-    """The index of a file; while one of the same file is in use, that one.
+def read_labels(path: str | os.PathLike) -> Labels:
+    """All that counting needs, checked.
+
+    Raises:
+        DataError: no file, not json, or of another type; ids that repeat or refer to nothing; a
+            category without a name. The message says where, and what to do.
+    """
+    path = os.fspath(path)
+    file = decode_json(path, LabelFile, _KIND)
+    categories = _checked_categories(path, file.categories)
+    references = _References(path, _places_of(path, "images", file.images), categories)
+    return Labels(categories, *references.places(file.annotations, 0), len(file.images))
+
+
+def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotations:
+    """The whole file, checked; while one of the same file is in use, that one.
 
     Args:
         annotated: whether 'annotations' has to be there.
 
     Raises:
-        DataError: the file cannot be used; the message says where, and what to do.
+        DataError: as `read_labels`; also for sizes, boxes and masks that cannot be drawn.
     """
     path = os.fspath(path)
     key = _key(path)
-    index = live_index(key)
-    if index is not None:
-        return index
-    index = _quickly(path, key)
-    if index is None:
-        index = _by_record(path, key, AnnotationFile if annotated else EvaluationFile)
+    found = live_annotations(key)
+    if found is not None:
+        return found
+    with paused_gc():
+        found = _read(path, key, AnnotationFile if annotated else EvaluationFile)
     if _key(path) != key:
         raise DataError(f"{path} was changed while it was read; start again when it is complete")
     if annotated:
-        index.remember()
-    return index
+        found.remember()
+    return found
 
 
 def _key(path: str) -> tuple | None:
@@ -75,172 +89,143 @@ def _key(path: str) -> tuple | None:
     return os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _quickly(path: str, key: tuple | None) -> AnnotationIndex | None:
-    """None where the file has to be read record by record."""
-    try:
-        if not os.path.isfile(path):
-            return None
-        with open(path, "rb", buffering=0) as file, paused_gc():
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _parsed(path, key, file, content)
-    except (OSError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        return None
-
-
-def _parsed(path: str, key: tuple, file: BinaryIO, content: mmap.mmap) -> AnnotationIndex | None:
-    start = opening(content)
-    if start is None:
-        return None
-    kept = np.empty(len(content), dtype=np.uint8)  # pages that are not written take no memory
-    size, columns = 0, Columns()
-    for part in list_parts(file, start, IndexedAnnotation):
-        end = size + len(part.text)
-        kept[size:end] = np.frombuffer(part.text, dtype=np.uint8)
-        columns.add(part.records, record_spans(part) + size)
-        size = end
-    rest = rest_of_file(content, start, part.end, _KNOWN)
-    found = msgspec.json.decode(rest, type=IndexedFile)
-    if [bytes(record) for record in found.annotations] != [_KNOWN]:
-        return None
-    spans = _spans(found.images) + size
-    end = int(spans[-1, 1]) if len(spans) else size
-    kept[size:end] = np.frombuffer(b"".join(found.images), dtype=np.uint8)
-    images = [_decode_image(text) for text in found.images]
-    return _assembled(path, key, found.categories, images, columns, kept[:end], spans)
-
-
-def _by_record(path: str, key: tuple | None, schema: Any) -> AnnotationIndex:
-    """The same, slowly, with words for what is wrong."""
-    found = decode_json(path, schema, _KIND)
-    if schema is EvaluationFile and not found.images:
+def _read(path: str, key: tuple | None, schema: type) -> Annotations:
+    file = decode_json(path, schema, _KIND)
+    if schema is EvaluationFile and not file.images:
         raise DataError(f"{path}: 'images' is empty; there is nothing to evaluate on")
-    check_references(path, found)
-    check_geometry(path, found)
-    texts = [msgspec.json.encode(record) for record in found.annotations]
-    columns = Columns()
-    columns.add([msgspec.json.decode(t, type=IndexedAnnotation) for t in texts], _spans(texts))
-    size = sum(map(len, texts))
-    image_texts = [msgspec.json.encode(image) for image in found.images]
-    kept = np.frombuffer(bytearray(b"".join(texts + image_texts)), dtype=np.uint8)
-    spans = _spans(image_texts) + size
-    index = _assembled(path, key, found.categories, found.images, columns, kept, spans)
-    assert index is not None, f"{path} was checked"
-    return index
-
-
-def _spans(texts: Sequence) -> np.ndarray:
-    """int64 (N, 2): where each begins and ends if they lie one behind the other."""
-    ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    return np.stack([ends[:-1], ends[1:]], axis=1)
-
-
-def _assembled(
-    path: str,
-    key: tuple | None,
-    categories: list[Category],
-    images: list[Image],
-    columns: Columns,
-    content: np.ndarray,
-    image_spans: np.ndarray,
-) -> AnnotationIndex | None:
-    """None where something is not sound."""
-    positions = np.array(_numbers_first([image.id for image in images]), dtype=np.int64)
-    images = [images[i] for i in positions]
+    categories = _checked_categories(path, file.categories)
+    images = _decoded(_decode_images, path, "images", file.images, range(len(file.images)))
+    _places_of(path, "images", images)
+    unlocated = _check_images(path, images)
+    order = _order([image.id for image in images])
+    images = [images[place] for place in order]
     sizes = np.array([(i.height, i.width) for i in images], dtype=np.int64).reshape(-1, 2)
-    columns.join()
-    of_image = columns.images({image.id: place for place, image in enumerate(images)})
-    category_ids = sorted(category.id for category in categories)
-    classes = columns.classes({id: place for place, id in enumerate(category_ids)})
-    sound = (
-        of_image is not None
-        and classes is not None
-        and _distinct(image.id for image in images)
-        and _distinct(category_ids)
-        and len(categories)
-        and all(category.name.strip() for category in categories)
-        and sound_sizes(sizes)
-        and (np.abs(columns.boxes) <= FARTHEST).all()
-        and not (columns.areas < 0).any()
-        and not np.isinf(columns.areas).any()
+    references = _References(
+        path, {image.id: place for place, image in enumerate(images)}, categories
     )
-    if not sound:
-        return None
-    masks = _judged(columns, content, sizes[of_image])
-    if masks is None:
-        return None
-    unusable, has_mask = masks
-    empty = np.where(
-        np.isnan(columns.areas), columns.boxes[:, 2] * columns.boxes[:, 3], columns.areas
-    )
-    order = np.argsort(of_image, kind="stable")
+    columns, ids = _read_columns(references, file.annotations, sizes)
 
-    def doubtful(which: np.ndarray) -> Doubtful | None:
-        places = np.flatnonzero(which)
-        if not len(places):
-            return None
-        start, end = columns.spans[places[0]]
-        return Doubtful(len(places), int(places[0]), _decode_annotation(content[start:end].data))
+    boxes, areas = columns.boxes, columns.areas
+    areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
+    by_image = np.argsort(columns.images, kind="stable")
+    first = np.cumsum(np.bincount(columns.images + 1, minlength=len(images) + 1))
 
-    return AnnotationIndex(
+    doubts = [
+        _doubt(file.annotations, which, what)
+        for which, what in (
+            (
+                _outside(boxes, sizes[columns.images]),
+                "a 'bbox' that is empty or lies outside the image",
+            ),
+            (columns.unusable, "no polygon of three points or more in 'segmentation'"),
+        )
+        if which.any()
+    ]
+    return Annotations(
         path=path,
         key=key,
         categories=categories,
         image_ids=[image.id for image in images],
-        positions=positions,
         sizes=sizes,
         negatives=np.array([i.neg_category_ids is not None for i in images], dtype=bool),
-        located=np.array([bool(i.file_name or i.coco_url) for i in images], dtype=bool),
-        first=np.concatenate([[0], np.cumsum(np.bincount(of_image, minlength=len(images)))]),
-        classes=classes[order],
-        crowds=columns.crowds[order],
-        without_area=~(empty > 0)[order],
-        unusable=unusable[order],
-        masks=has_mask,
-        repeated_id=columns.repeated_id,
-        odd_boxes=doubtful(_outside(columns.boxes, sizes[of_image])),
-        odd_polygons=doubtful(unusable),
-        content=torch.from_numpy(content),
-        image_spans=image_spans[positions],
-        spans=columns.spans[order],
+        first=first,
+        classes=columns.classes[by_image],
+        crowds=columns.crowds[by_image],
+        without_area=~(areas > 0)[by_image],
+        unusable=columns.unusable[by_image],
+        has_masks=bool(columns.masks.any()),
+        unlocated=unlocated,
+        repeated_id=_repeated(ids),
+        doubts=doubts,
+        image_texts=Texts([file.images[place] for place in order], np.arange(len(images) + 1)),
+        object_texts=Texts([file.annotations[place] for place in by_image.tolist()], first),
     )
 
 
-def _numbers_first(ids: list[Id]) -> list[int]:
-    """The places of the ids in their order. Python does not compare numbers with texts."""
-    numbers = [place for place, id in enumerate(ids) if not isinstance(id, str)]
-    names = [place for place, id in enumerate(ids) if isinstance(id, str)]
-    return sorted(numbers, key=ids.__getitem__) + sorted(names, key=ids.__getitem__)
+class _Columns(NamedTuple):
+    """The numbers of M annotations in the order of the file, each (M,), boxes (M, 4)."""
+
+    images: np.ndarray
+    classes: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray  # NaN where the file does not say
+    crowds: np.ndarray
+    masks: np.ndarray  # whether there is one
+    unusable: np.ndarray
 
 
-def _distinct(ids: Iterable) -> bool:
-    ids = list(ids)
-    return len(set(ids)) == len(ids)
+def _read_columns(
+    references: _References, texts: list, sizes: np.ndarray
+) -> tuple[_Columns, list[int | None]]:
+    """The columns of the annotations, checked, and their ids."""
+    blocks, ids = [], []
+    for start in range(0, max(len(texts), 1), _BLOCK):
+        block = texts[start : start + _BLOCK]
+        places = range(start, start + len(block))
+        rows = _decoded(_decode_annotations, references.path, "annotations", block, places)
+        images, classes = references.places(rows, start)
+        numbers = chain.from_iterable(map(attrgetter("bbox"), rows))
+        boxes = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
+        areas = np.array([row.area for row in rows], dtype=np.float64)
+        crowds = np.array([bool(row.iscrowd) for row in rows], dtype=bool)
+        ids += [row.id for row in rows]
+        refuse = _Refusal(references.path, block, start)
+        refuse.any(~(np.abs(boxes) <= _FARTHEST).all(axis=1), "bbox {bbox} is not in pixels")
+        refuse.any(areas < 0, "area is {area}")
+        masks = _judged(refuse, [row.segmentation for row in rows], sizes[images])
+        blocks.append((images, classes, boxes, areas, crowds, *masks))
+    return _Columns(*map(np.concatenate, zip(*blocks))), ids
 
 
-def _judged(
-    columns: Columns, content: np.ndarray, sizes: np.ndarray
-) -> tuple[np.ndarray, bool] | None:
-    """Which masks have no polygon of three points, and whether there is any mask.
+class _Refusal(NamedTuple):
+    """The error for one of a block's annotations, whose texts begin at a place of the file."""
 
-    None if one cannot be drawn.
-    """
-    unusable = np.zeros(len(sizes), dtype=bool)
-    doubted = columns.bounds > 2 * sizes.max(axis=1, initial=0)
-    has_mask = bool((columns.bounds[~doubted] > 0).any())
-    for place in np.flatnonzero(doubted):
-        start, end = columns.spans[place]
-        annotation = _decode_annotation(content[start:end].data)
-        if annotation_problem(annotation, *sizes[place].tolist()):
-            return None
-        mask = annotation.segmentation
-        has_mask |= bool(mask)
+    path: str
+    texts: list
+    start: int
+
+    def any(self, wrong: np.ndarray, problem: str) -> None:
+        if wrong.any():
+            self.one(int(np.argmax(wrong)), problem)
+
+    def one(self, index: int, problem: str) -> NoReturn:
+        found = msgspec.json.decode(self.texts[index])
+        raise DataError(
+            f"{self.path}: annotations[{self.start + index}].{problem.format_map(found)} "
+            f"(id {found.get('id')}, image_id {found['image_id']!r}); mend or remove the annotation"
+        )
+
+
+def _judged(refuse: _Refusal, masks: list, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bool (N,) each: whether there is a mask, and whether it has no polygon of three points."""
+    plain = plain_masks(masks)
+    there = np.array(plain, dtype=bool)
+    doubted = np.array([judged is None for judged in plain], dtype=bool)
+    doubted |= there & (2 * sizes.max(axis=1, initial=0) < PLAIN_BELOW)
+    unusable = np.zeros(len(masks), dtype=bool)
+    places = np.flatnonzero(doubted).tolist()
+    texts = [refuse.texts[place] for place in places]
+    in_file = [refuse.start + place for place in places]
+    for place, row in zip(
+        places, _decoded(_decode_masks, refuse.path, "annotations", texts, in_file)
+    ):
+        mask = row.segmentation
+        problem = mask_problem(mask, *sizes[place].tolist())
+        if problem:
+            refuse.one(place, f"segmentation {problem}")
+        there[place] = bool(mask)
         unusable[place] = isinstance(mask, list) and bool(mask) and not drawn_polygons(mask)
-    return unusable, has_mask
+    return there, unusable
 
 
-def drawn_polygons(polygons: list[list]) -> list[list]:
-    """Those with three points or more."""
-    return [p for p in polygons if len(p) % 2 == 0 and len(p) >= 6]
+def _doubt(texts: list, which: np.ndarray, what: str) -> str:
+    place = int(np.argmax(which))
+    first = msgspec.json.decode(texts[place])
+    return (
+        f"{which.sum()} of {len(which)} annotations have {what}; training leaves them out. First: "
+        f"annotations[{place}] (id {first.get('id')}, image_id {first['image_id']}, bbox "
+        f"{first['bbox']}). Mend or remove them."
+    )
 
 
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -248,3 +233,104 @@ def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     low, sides = boxes[:, :2], boxes[:, 2:]
     inside = (sides > 0) & (low < sizes[:, ::-1]) & (low + sides > 0)
     return ~inside.all(axis=1)
+
+
+def _decoded(decode: Callable, path: str, field: str, texts: list, places: Sequence[int]) -> list:
+    """Records from their texts; an error says at which of these places of the file they are."""
+
+    def in_file(found: re.Match) -> str:
+        return f"$.{field}[{places[int(found[1])]}]"
+
+    with json_errors(path, _KIND):
+        try:
+            return decode(b"[%b]" % b",".join(texts))
+        except msgspec.ValidationError as error:
+            said = re.sub(r"\$\[(\d+)\]", in_file, str(error), count=1)
+            raise msgspec.ValidationError(said) from None
+
+
+def _checked_categories(path: str, categories: list[Category]) -> list[Category]:
+    """In the order of their ids."""
+    if not categories:
+        raise DataError(f"{path}: 'categories' is empty; a detector needs at least one class")
+    for index, category in enumerate(categories):
+        if not category.name.strip():
+            raise DataError(
+                f"{path}: categories[{index}] (id {category.id}) has no name; give it one"
+            )
+    _places_of(path, "categories", categories)
+    return sorted(categories, key=attrgetter("id"))
+
+
+def _places_of(path: str, field: str, records: list) -> dict[Id, int]:
+    """The place of each id, which must be unique."""
+    ids = [record.id for record in records]
+    repeated = _repeated(ids)
+    if repeated is not None:
+        raise DataError(
+            f"{path}: {field}[{repeated[0]}].id {repeated[1]!r} is there twice; ids must be unique"
+        )
+    return {id: place for place, id in enumerate(ids)}
+
+
+def _repeated(ids: list) -> tuple[int, Id] | None:
+    """Place and id of the first that was there before, where there is an id."""
+    different = set(ids)
+    if len(different) == len(ids):
+        return None
+    seen = set()
+    for place, id in enumerate(ids):
+        if id in seen:
+            return place, id
+        if id is not None:
+            seen.add(id)
+    return None
+
+
+def _check_images(path: str, images: list[Image]) -> tuple[int, Image] | None:
+    """The first image, and its place, of which the file does not say where it is."""
+    unlocated = None
+    for index, image in enumerate(images):
+        height, width = image.height, image.width
+        sound = 0 < height <= _LONGEST_SIDE and 0 < width <= _LONGEST_SIDE
+        if not sound or height * width > _MOST_PIXELS:
+            raise DataError(
+                f"{path}: images[{index}] (id {image.id!r}) has height {height} and width {width}; "
+                f"correct them"
+            )
+        if unlocated is None and not (image.file_name or image.coco_url):
+            unlocated = index, image
+    return unlocated
+
+
+def _order(ids: list[Id]) -> list[int]:
+    """The places of the ids in their order, numbers before texts."""
+    try:
+        return sorted(range(len(ids)), key=ids.__getitem__)
+    except TypeError:  # Python does not compare numbers with texts
+        return sorted(range(len(ids)), key=lambda place: (isinstance(ids[place], str), ids[place]))
+
+
+class _References:
+    """The places of images and of categories by their ids."""
+
+    def __init__(self, path: str, images: dict[Id, int], categories: list[Category]) -> None:
+        self.path, self._images = path, images
+        self._classes = {category.id: place for place, category in enumerate(categories)}
+
+    def places(self, annotations: list, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """int64 (N,) each, image and class; the annotations begin at `start` in the file."""
+        found = []
+        for field, known in (("category_id", self._classes), ("image_id", self._images)):
+            ids = map(attrgetter(field), annotations)
+            places = np.fromiter(map(known.get, ids, repeat(-1)), np.int64, len(annotations))
+            if len(places) and places.min() < 0:
+                index = int(np.argmin(places))
+                where = {"category_id": "categories", "image_id": "images"}[field]
+                raise DataError(
+                    f"{self.path}: annotations[{start + index}].{field} is "
+                    f"{getattr(annotations[index], field)!r}, which '{where}' does not list; "
+                    f"add it to '{where}' or remove the annotation"
+                )
+            found.append(places)
+        return found[1], found[0]

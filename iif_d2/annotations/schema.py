@@ -1,17 +1,13 @@
-"""The msgspec types of the files this package reads: LVIS/COCO annotations and saved frequencies.
-
-Apart from `annotations.py` because defining them needs msgspec, which `frequency.py` imports late.
-"""
+"""The msgspec types of the files this package reads: annotations and saved frequencies."""
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from msgspec import Raw, Struct
 
 Id = int | str  # COCO and LVIS number their images; other people's files name them
 Number = int | float  # as json spells it: Detectron2 gives 5 where the file has 5
-AnId = TypeVar("AnId", Id, int)
 
 
 class Category(Struct, gc=False):
@@ -30,20 +26,20 @@ class CategoryFile(Struct):
     categories: list[Category]
 
 
-class ImageLabel(Struct, Generic[AnId], gc=False):
-    id: AnId
+class ImageId(Struct, gc=False):
+    id: Id
 
 
-class Label(Struct, Generic[AnId], gc=False):
-    image_id: AnId
+class Label(Struct, gc=False):
+    image_id: Id
     category_id: int
 
 
-class LabelFile(Struct, Generic[AnId]):
-    """An annotation file with nothing but its labels; AnId is int where every id is a number."""
+class LabelFile(Struct):
+    """An annotation file with nothing but its labels."""
 
-    images: list[ImageLabel[AnId]]
-    annotations: list[Label[AnId]]
+    images: list[ImageId]
+    annotations: list[Label]
     categories: list[Category]
 
 
@@ -59,7 +55,7 @@ class Image(Struct, gc=False):
     not_exhaustive_category_ids: list[int] | None = None
 
 
-class IndexFile(Struct):
+class ImageFile(Struct):
     """An annotation file with its images and classes, and no objects."""
 
     images: list[Image]
@@ -74,48 +70,40 @@ class Rle(Struct, gc=False):
 
 
 class Annotation(Struct, gc=False):
-    """One object. `bbox` is x, y, width, height in pixels."""
+    """One object. `bbox` is x, y, width, height in pixels; the mask is left as text."""
 
     image_id: Id
     category_id: int
-    bbox: tuple[Number, Number, Number, Number]
+    bbox: tuple[float, float, float, float]
     id: int | None = None
     area: float | None = None
     iscrowd: int | None = None
-    segmentation: list[list[Number]] | Rle | None = None
+    segmentation: Raw = Raw(b"null")
     keypoints: list[Number] | None = None
 
 
-class AnnotationFile(Struct):
-    """An annotation file with all that training and evaluation need."""
+class Mask(Struct, gc=False):
+    """One object's mask."""
 
-    images: list[Image]
-    annotations: list[Annotation]
-    categories: list[Category]
+    segmentation: list[list[Number]] | Rle | None = None
 
 
-class FormatProbe(Struct):
-    """Tells a saved `ClassFrequency`, which has a format, from an annotation file."""
-
-    format: str | None = None
-
-
-class IndexedAnnotation(Annotation, gc=False):
-    """The same with the mask's text."""
-
-    segmentation: Raw = Raw(b"")
-
-
-class IndexedFile(Struct):
-    """An annotation file with the images' texts, and whatever is in the place of its objects."""
+class EvaluationFile(Struct):
+    """The texts of an annotation file to score against. Those of test sets have no annotations."""
 
     images: list[Raw]
     categories: list[Category]
     annotations: list[Raw] = []
 
 
-class DecodedAnnotation(Struct, gc=False):
-    """One object that was checked, its mask as the file has it."""
+class AnnotationFile(EvaluationFile, kw_only=True):
+    """The texts of an annotation file to learn from."""
+
+    annotations: list[Raw]
+
+
+class DatasetAnnotation(Struct, gc=False):
+    """One object that was checked, with its numbers and its mask as the file has them."""
 
     category_id: int
     bbox: list[Number]
@@ -125,19 +113,17 @@ class DecodedAnnotation(Struct, gc=False):
     keypoints: list[Number] | None = None
 
 
-class ImageItem(Struct):
+class AnnotatedImage(Struct):
     """One image and its objects."""
 
     image: Image
-    annotations: list[DecodedAnnotation]
+    annotations: list[DatasetAnnotation]
 
 
-class EvaluationFile(Struct):
-    """An annotation file to score against. Those of test sets come without annotations."""
+class FormatProbe(Struct):
+    """Tells a saved `ClassFrequency`, which has a format, from an annotation file."""
 
-    images: list[Image]
-    categories: list[Category]
-    annotations: list[Annotation] = []
+    format: str | None = None
 
 
 class FrequencyFile(Struct, tag_field="format", tag="iif_d2.ClassFrequency"):

@@ -9,7 +9,7 @@ from collections import Counter
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..annotations.decoding import decode_json
-from ..annotations.schema import IndexFile
+from ..annotations.schema import ImageFile
 from ..data import datasets_root
 from ..data.frequency import count_class_frequency, packaged_frequency
 from ..data.instances import image_path
@@ -78,7 +78,7 @@ class _Report:
         self.wrong += bad
 
     def _check_json(self, json_file: str) -> ClassFrequency:
-        content = decode_json(json_file, IndexFile, "an LVIS or COCO annotation file")
+        content = decode_json(json_file, ImageFile, "an LVIS or COCO annotation file")
         self._say("annotations", f"{json_file} is there")
         self._check_images(json_file, content)
         counted = count_class_frequency(json_file)
@@ -86,7 +86,7 @@ class _Report:
         self._check_counts(counted, content)
         return counted
 
-    def _check_images(self, json_file: str, content: IndexFile) -> None:
+    def _check_images(self, json_file: str, content: ImageFile) -> None:
         federated = any(image.neg_category_ids is not None for image in content.images)
         wanted: dict[str, list[str]] = {}
         for index, image in enumerate(content.images):
@@ -108,7 +108,7 @@ class _Report:
         )  # fmt: skip
         self._say("classes", text, bad=bool(mismatch))
 
-    def _check_counts(self, counted: ClassFrequency, content: IndexFile) -> None:
+    def _check_counts(self, counted: ClassFrequency, content: ImageFile) -> None:
         self._say("counts", _counts(counted))
         published = packaged_frequency(self.name)
         if published is not None:

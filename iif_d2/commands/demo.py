@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..checkpoint import load_trained_model
 from ..config import add_iif_config, load_config
-from ..data import config_frequency, dataset_dicts, known_frequency
+from ..data import config_frequency, known_frequency
 from ..errors import ConfigError
 from ..evaluation import Detections
 from ..evaluation.detect import detect, read_picture
@@ -185,7 +185,7 @@ def _of_data_set(name: str, image_ids: Sequence[str]) -> Sequence[dict]:
     """The dict of each picture."""
     if name not in DatasetCatalog:
         raise ConfigError(f"--dataset {name!r} is not a registered data set")
-    records = dataset_dicts(name)
+    records = DatasetCatalog.get(name)
     if not image_ids:
         return records
     by_id = {str(record["image_id"]): record for record in records}

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..checkpoint import load_trained_model
 from ..config import load_config
-from ..data import LongTailDatasetMapper, config_frequency, dataset_dicts
+from ..data import LongTailDatasetMapper, config_frequency
 from ..errors import ConfigError
 from ..evaluation import dataset_ground_truth
 from ..evaluation.metrics import class_groups, lvis_metrics
@@ -111,7 +111,7 @@ def _images(cfg: CfgNode, args: argparse.Namespace) -> tuple[str, list[dict[str,
     name = args.dataset or cfg.DATASETS.TRAIN[0]
     if name not in DatasetCatalog:
         raise ConfigError(f"data set {name!r} is not registered; check the name")
-    images = dataset_dicts(name)
+    images = DatasetCatalog.get(name)
     about = f"all {len(images)} images of {name}"
     most = args.images_per_class or (None if args.dataset else _PER_CLASS)
     if most is not None:

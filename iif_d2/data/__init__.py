@@ -11,7 +11,7 @@ else:
     import detectron2.data.datasets  # noqa: F401  registers LVIS and COCO
 
     from .builtin import datasets_root, register_builtin
-    from .detection import dataset_dicts, detection_dicts
+    from .detection import detection_dicts
     from .dicts import DatasetDicts
     from .frequency import config_frequency, deferred_frequency, known_frequency
     from .instances import load_instances
@@ -30,7 +30,6 @@ else:
         "TrainingBatches",
         "attach_class_frequency",
         "config_frequency",
-        "dataset_dicts",
         "datasets_root",
         "deferred_frequency",
         "detection_dicts",

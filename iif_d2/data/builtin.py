@@ -7,6 +7,8 @@ import os
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import builtin, load_lvis_json
+from detectron2.utils.file_io import PathManager
 
 from .dicts import DatasetDicts
 from .instances import load_instances
@@ -36,19 +38,38 @@ class MiniMetadata(LongTailMetadata):
             super().__setattr__(key, value)
 
 
-def load_mini(name: str) -> DatasetDicts:
-    """The dataset dicts of an embedded split."""
+def load_builtin(name: str) -> DatasetDicts | list[dict]:
+    """The dataset dicts of an embedded split, or of Detectron2's LVIS and COCO, by its metadata.
+
+    In Detectron2's LVIS a class is its id less one; a json whose ids have holes is left to it.
+    """
     metadata = MetadataCatalog.get(name)
-    return load_instances(metadata.json_file, metadata.image_root)
+    dicts = load_instances(PathManager.get_local_path(metadata.json_file), metadata.image_root)
+    ids = dicts.sources[0].category_ids
+    if name.startswith("lvis_") and ids != list(range(1, len(ids) + 1)):
+        return load_lvis_json(metadata.json_file, metadata.image_root, name)
+    return dicts
 
 
 def register_builtin() -> None:
-    """Register `mini_lvis_*`, give LVIS and COCO their frequencies; reads and makes nothing."""
+    """Register `mini_lvis_*`, read LVIS and COCO by this package; nothing is read or made now."""
     for split in SPLITS:
         name = f"mini_lvis_{split}"
         if name not in DatasetCatalog:
-            DatasetCatalog.register(name, functools.partial(load_mini, name))
+            DatasetCatalog.register(name, functools.partial(load_builtin, name))
             MetadataCatalog[name] = MiniMetadata(name=name, evaluator_type="lvis")
+    splits = {**builtin._PREDEFINED_SPLITS_COCO, **builtin._PREDEFINED_SPLITS_LVIS}
+    for name, (_, json_file) in (item for split in splits.values() for item in split.items()):
+        # Detectron2 lets these two be as no other json may: with ids that are there twice, and
+        # with classes that are not numbered from 1.
+        special = "minival" in json_file or "cocofied" in name
+        # A user may have put other data in a name's place.
+        theirs = getattr(DatasetCatalog.data.get(name), "__module__", None)
+        if not special and theirs in (
+            "detectron2.data.datasets.coco",
+            "detectron2.data.datasets.lvis",
+        ):
+            DatasetCatalog[name] = functools.partial(load_builtin, name)
     for name in DatasetCatalog.list():
-        if name.startswith(("lvis_", "coco_")):
+        if name.startswith(("lvis_", "coco_", "keypoints_coco_")):
             attach_class_frequency(name)

@@ -1,85 +1,43 @@
-"""Dataset dicts kept as bytes, and made when asked for."""
+"""Dataset dicts that are made when asked for."""
 
 from __future__ import annotations
 
 import operator
-import pickle
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
+from detectron2.data import DatasetFromList
 
-__all__ = ["DatasetDicts", "Labels", "PickledDicts", "Source"]
+__all__ = ["DatasetDicts", "Labels"]
 
 
-class Labels(NamedTuple):
-    """What samplers look at, of N images and their M objects.
+@dataclass(frozen=True)
+class Labels:
+    """The dicts of N images with `height`, `width` and each object's class and crowd alone."""
 
-    Attributes:
-        sizes: int64 (N, 2), height and width in pixels.
-        first: int64 (N + 1,), where each image's objects begin.
-        classes: int64 (M,), contiguous.
-        crowds: bool (M,).
-    """
+    sizes: np.ndarray  # int64 (N, 2), height and width in pixels
+    first: np.ndarray  # int64 (N + 1,), where each image's objects begin
+    classes: np.ndarray  # int64 (M,), contiguous
+    crowds: np.ndarray  # bool (M,)
 
-    sizes: np.ndarray
-    first: np.ndarray
-    classes: np.ndarray
-    crowds: np.ndarray
+    def __len__(self) -> int:
+        return len(self.sizes)
 
-    @classmethod
-    def of(cls, dicts: list[dict]) -> Labels | None:
-        """Those of dataset dicts; None where one has no size, or objects without a class."""
-        try:
-            sizes = [(record["height"], record["width"]) for record in dicts]
-            objects = [record["annotations"] for record in dicts]
-            classes = [instance["category_id"] for found in objects for instance in found]
-            crowds = [bool(instance.get("iscrowd", 0)) for found in objects for instance in found]
-        except (KeyError, TypeError, AttributeError):
-            return None
-        first = np.cumsum([0, *map(len, objects)], dtype=np.int64)
-        if not all(isinstance(label, (int, np.integer)) for label in classes):
-            return None
-        classes = np.array(classes, dtype=np.int64)
-        sizes = np.array(sizes, dtype=np.int64).reshape(-1, 2)
-        return cls(sizes, first, classes, np.array(crowds, dtype=bool))
-
-    def record(self, index: int) -> dict[str, Any]:
-        """An image's dict with its size, and its objects' classes and crowds, alone."""
+    def __getitem__(self, index: int) -> dict[str, Any]:
         own = slice(self.first[index], self.first[index + 1])
         labels = zip(self.classes[own].tolist(), self.crowds[own].tolist())
         objects = [{"category_id": label, "iscrowd": int(crowd)} for label, crowd in labels]
         height, width = self.sizes[index].tolist()
         return {"height": height, "width": width, "annotations": objects}
 
+    def has_objects(self) -> np.ndarray:
+        before = np.cumsum(np.concatenate([[0], ~self.crowds]))
+        return np.diff(before[self.first]) > 0
 
-class Source(Protocol):
-    """Dicts that are made when asked for, and their labels if they are known without."""
-
-    labels: Labels | None
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-
-class PickledDicts:
-    """Any dicts, as pickles behind one another."""
-
-    def __init__(self, dicts: list[dict]) -> None:
-        pickles = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in dicts]
-        self._ends = np.cumsum([len(text) for text in pickles], dtype=np.int64)
-        # A tensor, which worker processes share however they are started.
-        self._content = torch.from_numpy(np.frombuffer(bytearray(b"".join(pickles)), np.uint8))
-        self.labels = Labels.of(dicts)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        start = self._ends[index - 1] if index else 0
-        return pickle.loads(memoryview(self._content[start : self._ends[index]].numpy()))
+    def wide(self) -> np.ndarray:
+        return self.sizes[:, 1] > self.sizes[:, 0]
 
 
 class DatasetDicts(Sequence):
@@ -94,8 +52,11 @@ class DatasetDicts(Sequence):
     a machine share the bytes.
     """
 
-    def __init__(self, sources: list[Source], places: np.ndarray | None = None) -> None:
-        """The items of the sources, one source behind the other; only those at `places`."""
+    def __init__(self, sources: list, places: np.ndarray | None = None) -> None:
+        """The items of the sources, one behind the other; only those at `places`.
+
+        A source has a length and items, and may have the `labels` that they would have.
+        """
         self.sources = sources
         self._starts = np.cumsum([0, *map(len, sources)], dtype=np.int64)
         self._places = np.arange(self._starts[-1]) if places is None else places
@@ -103,7 +64,7 @@ class DatasetDicts(Sequence):
     @classmethod
     def of(cls, dicts: list[dict]) -> DatasetDicts:
         """The same dicts as bytes."""
-        return cls([PickledDicts(dicts)])
+        return cls([DatasetFromList(dicts, copy=False)])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -111,16 +72,17 @@ class DatasetDicts(Sequence):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.take(np.arange(len(self))[index])
-        source, place = self._find(operator.index(index))
-        return source[place]
+        place = self._places[operator.index(index)]
+        source = np.searchsorted(self._starts, place, side="right") - 1
+        return self.sources[source][int(place - self._starts[source])]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[index] for index in range(len(self)))
+        return map(self.__getitem__, range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (list, DatasetDicts)):
             return NotImplemented
-        return len(self) == len(other) and all(a == b for a, b in zip(self, other))
+        return len(self) == len(other) and all(map(operator.eq, self, other))
 
     __hash__ = None
 
@@ -142,49 +104,34 @@ class DatasetDicts(Sequence):
         """The items at these places, int64 (N,), or where a bool (N,) is true."""
         return DatasetDicts(self.sources, self._places[places])
 
-    def labels(self) -> _LabelDicts:
+    def labels(self) -> DatasetDicts:
         """The dicts with `height`, `width` and of each object `category_id` and `iscrowd` alone.
 
         Samplers and filters look at no more, and these cost little.
         """
-        return _LabelDicts(self)
+        return DatasetDicts([getattr(s, "labels", s) for s in self.sources], self._places)
 
     def has_objects(self) -> np.ndarray:
         """bool (N,): images with an object that is no crowd."""
-        found = []
-        for source in self.sources:
-            labels = source.labels
-            if labels is None:
-                objects = (record["annotations"] for record in source)
-                found.append([any(not o.get("iscrowd", 0) for o in listed) for listed in objects])
-            else:
-                of_image = np.repeat(np.arange(len(source)), np.diff(labels.first))
-                found.append(np.bincount(of_image[~labels.crowds], minlength=len(source)) > 0)
-        return np.concatenate(found)[self._places]
+
+        def has(record: dict) -> bool:
+            return any(not instance.get("iscrowd", 0) for instance in record["annotations"])
+
+        return self._told(Labels.has_objects, has)
 
     def wide(self) -> np.ndarray:
-        """bool (N,): images that are wider than high."""
+        """bool (N,): images wider than high, by which batches are grouped.
+
+        Raises:
+            KeyError: a dict has no width or height.
+        """
+        return self._told(Labels.wide, lambda record: record["width"] > record["height"])
+
+    def _told(self, by_labels: Callable, by_record: Callable) -> np.ndarray:
         found = [
-            np.array([record["width"] > record["height"] for record in source], dtype=bool)
-            if source.labels is None
-            else source.labels.sizes[:, 1] > source.labels.sizes[:, 0]
-            for source in self.sources
+            by_labels(source)
+            if isinstance(source, Labels)
+            else np.array([by_record(source[place]) for place in range(len(source))], dtype=bool)
+            for source in self.labels().sources
         ]
         return np.concatenate(found)[self._places]
-
-    def _find(self, index: int) -> tuple[Source, int]:
-        place = self._places[index]
-        which = np.searchsorted(self._starts, place, side="right") - 1
-        return self.sources[which], int(place - self._starts[which])
-
-
-class _LabelDicts(Sequence):
-    def __init__(self, dicts: DatasetDicts) -> None:
-        self._dicts = dicts
-
-    def __len__(self) -> int:
-        return len(self._dicts)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        source, place = self._dicts._find(index)
-        return source[place] if source.labels is None else source.labels.record(place)

@@ -181,9 +181,9 @@ def _count_json(path: str, cache_dir: str | None) -> ClassFrequency:
 
 
 def _count_labels(path: str) -> ClassFrequency:
-    from ..annotations.labels import read_places
+    from ..annotations.reading import read_labels
 
-    labels = read_places(path)
+    labels = read_labels(path)
     names = [category.name for category in labels.categories]
     frequency = ClassFrequency.from_pairs(names, labels.images, labels.classes, labels.num_images)
     _compare_with_stated(path, labels.categories, frequency)

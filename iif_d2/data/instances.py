@@ -1,4 +1,4 @@
-"""LVIS and COCO json as Detectron2 dataset dicts, read by type and checked."""
+"""LVIS and COCO json as Detectron2 dataset dicts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
-from ..annotations.index import AnnotationIndex, Doubtful
-from ..annotations.reading import drawn_polygons, read_index
-from ..annotations.schema import DecodedAnnotation, Image
+from ..annotations.columns import Annotations
+from ..annotations.masks import drawn_polygons
+from ..annotations.reading import read_annotations
+from ..annotations.schema import DatasetAnnotation, Image
 from ..errors import DataError
 from .dicts import DatasetDicts, Labels
 
 logger = logging.getLogger(__name__)
+
+# The keys of an object in the order of Detectron2's loaders.
+_LVIS_KEYS = ("bbox", "bbox_mode", "category_id", "iscrowd", "segmentation")
+_COCO_KEYS = ("iscrowd", "bbox", "keypoints", "category_id", "segmentation", "bbox_mode")
 
 
 def load_instances(json_file: str, image_root: str) -> DatasetDicts:
@@ -33,92 +38,66 @@ def load_instances(json_file: str, image_root: str) -> DatasetDicts:
     Raises:
         DataError: the file cannot be used; the message says which field, and what to do.
     """
-    index = read_index(json_file)
-    source = InstanceDicts(index, json_file, image_root)
-    if not index.located.all():
-        lost = np.flatnonzero(~index.located)
-        source[lost[np.argmin(index.positions[lost])]]  # raises
-    if index.repeated_id is not None:
-        place, id = index.repeated_id
+    file = read_annotations(json_file)
+    if file.unlocated is not None:
+        image_path(json_file, *file.unlocated, image_root, False)  # raises
+    if file.repeated_id is not None:
+        place, id = file.repeated_id
         raise DataError(
             f"{json_file}: annotations[{place}].id {id} is there twice; ids must be unique"
         )
-    total = len(index.classes)
-    _report(json_file, index.odd_boxes, total, "a 'bbox' that is empty or lies outside the image")
-    what = "no polygon of three points or more in 'segmentation'"
-    _report(json_file, index.odd_polygons, total, what)
-    logger.info("%s: %d images, %d instances", json_file, len(index), total)
-    return DatasetDicts([source])
+    for doubt in file.doubts:
+        logger.warning("%s: %s", json_file, doubt)
+    logger.info("%s: %d images, %d instances", json_file, len(file), len(file.classes))
+    return DatasetDicts([InstanceDicts(file, image_root)])
 
 
 class InstanceDicts:
-    """The dicts of an index, made when asked for."""
+    """The dicts of an annotation file, made when asked for."""
 
-    def __init__(self, index: AnnotationIndex, json_file: str, image_root: str) -> None:
-        self._index, self._json_file, self._root = index, json_file, image_root
-        self._federated = bool(index.negatives.any())
-        self.category_ids = sorted(category.id for category in index.categories)
-        self._contiguous = {id: place for place, id in enumerate(self.category_ids)}
-        used = ~index.unusable
-        first = np.concatenate([[0], np.cumsum(used)])[index.first]
-        self.labels = Labels(index.sizes, first, index.classes[used], index.crowds[used])
+    def __init__(self, file: Annotations, image_root: str) -> None:
+        self._file, self._root = file, image_root
+        self._federated = bool(file.negatives.any())
+        self.category_ids = [category.id for category in file.categories]
+
+    @property
+    def labels(self) -> Labels:
+        file, used = self._file, ~self._file.unusable
+        first = np.concatenate([[0], np.cumsum(used)])[file.first]
+        return Labels(file.sizes, first, file.classes[used], file.crowds[used])
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._file)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self._index.item(index)
+        item = self._file.item(index)
         image = item.image
-        record = {"file_name": self._path(index, image)}
-        record |= {"height": image.height, "width": image.width}
+        path = image_path(self._file.path, index, image, self._root, self._federated)
+        record = {"file_name": path, "height": image.height, "width": image.width}
         if self._federated:
             record["not_exhaustive_category_ids"] = image.not_exhaustive_category_ids or []
             record["neg_category_ids"] = image.neg_category_ids or []
         record["image_id"] = image.id
-        make = self._lvis_instance if self._federated else self._coco_instance
-        instances = map(make, item.annotations)
-        record["annotations"] = [instance for instance in instances if instance is not None]
+        own = slice(*self._file.first[index : index + 2])
+        unusable, classes = self._file.unusable[own].tolist(), self._file.classes[own].tolist()
+        record["annotations"] = [
+            self._instance(annotation, label)
+            for annotation, label, out in zip(item.annotations, classes, unusable)
+            if not out
+        ]
         return record
 
-    def _path(self, index: int, image: Image) -> str:
-        place = int(self._index.positions[index])
-        return image_path(self._json_file, place, image, self._root, self._federated)
-
-    # Each with its keys in the order of Detectron2's loader.
-
-    def _lvis_instance(self, annotation: DecodedAnnotation) -> dict[str, Any] | None:
-        instance = {
+    def _instance(self, annotation: DatasetAnnotation, label: int) -> dict[str, Any]:
+        values = {
             "bbox": annotation.bbox,
             "bbox_mode": BoxMode.XYWH_ABS,
-            "category_id": self._contiguous[annotation.category_id],
+            "category_id": label,
+            "iscrowd": annotation.iscrowd,
+            "keypoints": annotation.keypoints and centred(annotation.keypoints),
+            "segmentation": drawn_mask(annotation.segmentation),
         }
-        if annotation.iscrowd is not None:
-            instance["iscrowd"] = annotation.iscrowd
-        return _with_mask(instance, annotation)
-
-    def _coco_instance(self, annotation: DecodedAnnotation) -> dict[str, Any] | None:
-        instance = {} if annotation.iscrowd is None else {"iscrowd": annotation.iscrowd}
-        instance["bbox"] = annotation.bbox
-        if annotation.keypoints is not None:
-            instance["keypoints"] = centred(annotation.keypoints)
-        instance["category_id"] = self._contiguous[annotation.category_id]
-        if _with_mask(instance, annotation) is None:
-            return None
-        instance["bbox_mode"] = BoxMode.XYWH_ABS
-        return instance
-
-
-def _with_mask(instance: dict[str, Any], annotation: DecodedAnnotation) -> dict | None:
-    """None if nothing can be learned from the mask."""
-    mask = annotation.segmentation
-    if isinstance(mask, dict):
-        instance["segmentation"] = compressed_rle(mask)
-    elif mask:
-        polygons = drawn_polygons(mask)
-        if not polygons:
-            return None
-        instance["segmentation"] = polygons
-    return instance
+        keys = _LVIS_KEYS if self._federated else _COCO_KEYS
+        return {key: values[key] for key in keys if values[key] is not None}
 
 
 def image_path(json_file: str, index: int, image: Image, root: str, federated: bool) -> str:
@@ -142,21 +121,10 @@ def centred(keypoints: list) -> list:
     return [v if place % 3 == 2 else v + 0.5 for place, v in enumerate(keypoints)]
 
 
-def compressed_rle(rle: dict[str, Any]) -> dict[str, Any]:
-    """A mask as pycocotools takes it, whichever way its runs are written."""
-    if isinstance(rle["counts"], list):
-        from pycocotools import mask
+def drawn_mask(mask: list[list] | dict[str, Any] | None) -> list[list] | dict[str, Any] | None:
+    """As pycocotools takes it, polygons of three points or runs compressed; None without a mask."""
+    if isinstance(mask, dict) and isinstance(mask["counts"], list):
+        from pycocotools.mask import frPyObjects
 
-        return mask.frPyObjects(rle, *rle["size"])
-    return rle
-
-
-def _report(json_file: str, doubtful: Doubtful | None, total: int, what: str) -> None:
-    if doubtful is not None:
-        first = doubtful.first
-        logger.warning(
-            "%s: %d of %d annotations have %s; training leaves them out. First: "
-            "annotations[%d] (id %s, image_id %s, bbox %s). Mend or remove them.",
-            json_file, doubtful.count, total, what,
-            doubtful.index, first.id, first.image_id, list(first.bbox),
-        )  # fmt: skip
+        return frPyObjects(mask, *mask["size"])
+    return drawn_polygons(mask) or None if isinstance(mask, list) else mask

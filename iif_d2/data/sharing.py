@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
-import mmap
 import os
-import pickle
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
@@ -26,7 +20,6 @@ from .dicts import DatasetDicts
 
 logger = logging.getLogger(__name__)
 
-_ALIGNMENT = 64  # bytes, as numpy and torch like it
 _kept: dict[Any, Any] | None = None
 
 
@@ -66,9 +59,9 @@ def shared_dicts(
 def load_once(load: Callable[[], Any]) -> Any:
     """`load()`, or, with several processes, what the first one of this machine loaded.
 
-    That process lays the dicts into a temporary file, which all map and which has no name any more
-    when this returns: its memory is given back when the last one ends, however that comes. A
-    process that cannot see the file, or a machine without room for it, loads for itself.
+    That process lays the dicts into a file in memory, which has no name and which all map: it is
+    gone when the last one ends, however that comes. A process that cannot see the file (another
+    container; not Linux) loads for itself.
 
     All processes have to call it. One alone, or a `load` that gives no list, is not changed.
 
@@ -80,28 +73,24 @@ def load_once(load: Callable[[], Any]) -> Any:
         return load()
     hosts = comm.all_gather(socket.gethostname())
     leader = hosts.index(socket.gethostname())
-    leads = leader == comm.get_rank()
-    dicts, path, error = None, None, None
-    if leads:
+    dicts, file, error = None, None, None
+    if leader == comm.get_rank():
         try:
             dicts = load()
             if isinstance(dicts, list):
                 dicts = DatasetDicts.of(dicts)
-            path = write(dicts) if isinstance(dicts, DatasetDicts) else None
+            file = laid_out(dicts) if isinstance(dicts, DatasetDicts) else None
         except Exception as failed:  # the others wait for word of it
             error = failed
-    try:
-        said = comm.all_gather((path, None if error is None else str(error)))
+    with file or contextlib.nullcontext():
+        said = comm.all_gather((place_of(file), None if error is None else str(error)))
         if error is not None:
             raise error
-        shared_path, elsewhere = said[leader]
+        place, elsewhere = said[leader]
         if elsewhere is not None:
             raise DataError(elsewhere)
-        shared = None if shared_path is None else mapped(shared_path)
+        shared = None if place is None else mapped(*place)
         comm.synchronize()  # all have it open
-    finally:
-        if path is not None:
-            os.remove(path)
     if shared is not None:
         return shared
     if dicts is None:
@@ -109,83 +98,33 @@ def load_once(load: Callable[[], Any]) -> Any:
     return load() if dicts is None else dicts
 
 
-def write(shared: Any) -> str | None:
-    """A new file with an object, its arrays to be mapped; None where there is no room."""
-    arrays: list[np.ndarray] = []
-    text = io.BytesIO()
-    _Pickler(text, arrays).dump(shared)
-    # First what tells where the rest is.
-    places, end = [], _aligned(text.tell() + 16)
-    for array in arrays:
-        places.append((end, array.dtype.str, array.shape))
-        end = _aligned(end + array.nbytes)
-    head = pickle.dumps(places)
-    for folder in ("/dev/shm", tempfile.gettempdir()):
-        path = None
-        try:
-            if shutil.disk_usage(folder).free < 2 * end + (64 << 20):
-                continue
-            descriptor, path = tempfile.mkstemp(prefix="iif_d2-", dir=folder)
-            with open(descriptor, "wb") as file:
-                file.write(np.array([text.tell(), end], dtype=np.int64).tobytes())
-                file.write(text.getbuffer())
-                for (start, *_), array in zip(places, arrays):
-                    file.seek(start)
-                    file.write(array.data)
-                file.seek(end)
-                file.write(head)
-            return path
-        except OSError as error:
-            logger.info("%s cannot hold the data to be shared: %s", folder, error)
-            if path is not None:
-                os.remove(path)
-    return None
-
-
-def mapped(path: str) -> Any:
-    """The object of a file that `write` made; None if it cannot be opened."""
+def laid_out(dicts: DatasetDicts) -> BinaryIO | None:
+    """A file in memory with the dicts, for `mapped`; None where there are no such files."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    file = open(os.memfd_create("iif_d2"), "w+b")
     try:
-        with open(path, "rb") as file:
-            # A page that is written to becomes this process's own; nobody writes.
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        torch.save(dicts, file)
+        file.flush()
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def place_of(file: BinaryIO | None) -> tuple[str, int] | None:
+    """Where this machine's processes find an open file, and its number, by which they know it."""
+    if file is None:
+        return None
+    return f"/proc/{os.getpid()}/fd/{file.fileno()}", os.fstat(file.fileno()).st_ino
+
+
+def mapped(path: str, number: int) -> DatasetDicts | None:
+    """The dicts of a file that `laid_out` made, their tensors mapped; None if it is not there."""
+    try:
+        if os.stat(path).st_ino != number:
+            return None
+        # What this run's first process wrote. A page that is read is the same memory for all.
+        return torch.load(path, mmap=True, weights_only=False)
     except OSError:
         return None
-    size, end = np.frombuffer(content, dtype=np.int64, count=2).tolist()
-    arrays = [
-        np.frombuffer(content, dtype, int(np.prod(shape)), start).reshape(shape)
-        for start, dtype, shape in pickle.loads(content[end:])
-    ]
-    return _Unpickler(io.BytesIO(content[16 : 16 + size]), arrays).load()
-
-
-class _Pickler(pickle.Pickler):
-    """Leaves arrays and tensors out, into a list."""
-
-    def __init__(self, file: io.BytesIO, arrays: list[np.ndarray]) -> None:
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._arrays = arrays
-
-    def persistent_id(self, value: Any) -> tuple[str, int] | None:
-        if not isinstance(value, (np.ndarray, torch.Tensor)):
-            return None
-        array = np.ascontiguousarray(value if isinstance(value, np.ndarray) else value.numpy())
-        if array.dtype.hasobject:
-            return None
-        self._arrays.append(array)
-        kind = "array" if isinstance(value, np.ndarray) else "tensor"
-        return kind, len(self._arrays) - 1
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, arrays: list[np.ndarray]) -> None:
-        super().__init__(file)
-        self._arrays = arrays
-
-    def persistent_load(self, key: tuple[str, int]) -> np.ndarray | torch.Tensor:
-        kind, place = key
-        array = self._arrays[place]
-        return array if kind == "array" else torch.from_numpy(array)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT

@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 
-from ..annotations.reading import read_index
-from ..annotations.schema import DecodedAnnotation, Id, ImageItem
+from ..annotations.reading import read_annotations
+from ..annotations.schema import AnnotatedImage, DatasetAnnotation, Id
 from ..errors import DataError
 
 _MOST_CLASSES = 100_000  # 3 GB of precisions: 10 IoUs, 101 recalls, 4 areas
@@ -33,30 +33,30 @@ class GroundTruth:
         self, path: str | os.PathLike, contiguous_id: dict[int, int] | None = None
     ) -> None:
         self.path = os.fspath(path)
-        self._index = index = read_index(self.path, annotated=False)
-        if len(index.categories) > _MOST_CLASSES:
+        self._file = file = read_annotations(self.path, annotated=False)
+        if len(file.categories) > _MOST_CLASSES:
             raise DataError(
-                f"{self.path} has {len(index.categories):,} categories; the precisions of more "
+                f"{self.path} has {len(file.categories):,} categories; the precisions of more "
                 f"than {_MOST_CLASSES:,} do not fit into memory, remove those without annotations"
             )
-        category_ids = sorted(category.id for category in index.categories)
+        category_ids = [category.id for category in file.categories]
         self._class_of = contiguous_id or {id: place for place, id in enumerate(category_ids)}
-        self.categories = self._in_class_order(index.categories)
-        self._places = {image_id: place for place, image_id in enumerate(index.image_ids)}
+        self.categories = self._in_class_order(file.categories)
+        self._places = {image_id: place for place, image_id in enumerate(file.image_ids)}
         self.federated = self._is_federated()
         # lvis-api does not see annotations without area; pycocotools does.
-        self._seen = ~index.without_area if self.federated else np.ones_like(index.without_area)
-        self._classes_of = np.array([self._class_of[id] for id in category_ids])[index.classes]
-        self.has_annotations = len(index.classes) > 0
-        self.has_masks = index.masks
-        self._last: tuple[int, ImageItem | None] = (-1, None)
+        self._seen = ~file.without_area if self.federated else np.ones_like(file.without_area)
+        self._classes_of = np.array([self._class_of[id] for id in category_ids])[file.classes]
+        self.has_annotations = len(file.classes) > 0
+        self.has_masks = file.has_masks
+        self._last: tuple[int, AnnotatedImage | None] = (-1, None)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._file)
 
     def image_id(self, index: int) -> Id:
         """The json's id of the image at this place."""
-        return self._index.image_ids[index]
+        return self._file.image_ids[index]
 
     def index(self, image_id: Id) -> int:
         """The place of the image with this id.
@@ -74,7 +74,7 @@ class GroundTruth:
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels."""
-        height, width = self._index.sizes[index].tolist()
+        height, width = self._file.sizes[index].tolist()
         return height, width
 
     def looked_for(self, index: int, classes: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ class GroundTruth:
         """int64 (C,): the objects of each class in these images that a detector should find."""
         chosen = np.zeros(len(self), dtype=bool)
         chosen[list(indices)] = True
-        found = chosen[self._index.images_of()] & self._seen & ~self._index.crowds
+        found = np.repeat(chosen, np.diff(self._file.first)) & self._seen & ~self._file.crowds
         return np.bincount(self._classes_of[found], minlength=len(self.categories))
 
     def image_record(self, index: int) -> dict:
@@ -147,7 +147,7 @@ class GroundTruth:
         return sorted(categories, key=lambda category: self._class_of[category.id])
 
     def _is_federated(self) -> bool:
-        without = np.flatnonzero(~self._index.negatives)
+        without = np.flatnonzero(~self._file.negatives)
         if 0 < len(without) < len(self):
             raise DataError(
                 f"{self.path}: image {self.image_id(without[0])!r} and {len(without) - 1} more "
@@ -156,21 +156,21 @@ class GroundTruth:
             )
         return not len(without)
 
-    def _item(self, index: int) -> ImageItem:
+    def _item(self, index: int) -> AnnotatedImage:
         """The image's text decoded; it is asked for several times in a row."""
         if self._last[0] != index:
-            self._last = index, self._index.item(index)
+            self._last = index, self._file.item(index)
         return self._last[1]
 
     def _own(self, index: int) -> slice:
         """The places of the image's annotations among all."""
-        return slice(self._index.first[index], self._index.first[index + 1])
+        return slice(self._file.first[index], self._file.first[index + 1])
 
     def _classes(self, category_ids) -> list[int]:
         """Class numbers of the ids the file has categories for; no detection can have another."""
         return [self._class_of[id] for id in category_ids if id in self._class_of]
 
-    def _segmentation(self, index: int, annotation: DecodedAnnotation) -> list | dict:
+    def _segmentation(self, index: int, annotation: DatasetAnnotation) -> list | dict:
         segmentation = annotation.segmentation
         if not segmentation:
             raise DataError(
@@ -183,7 +183,7 @@ class GroundTruth:
         return {"size": segmentation["size"], "counts": segmentation["counts"]}
 
 
-def _area(annotation: DecodedAnnotation) -> float:
+def _area(annotation: DatasetAnnotation) -> float:
     """In pixels; that of the box where the file does not say."""
     if annotation.area is not None:
         return annotation.area

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog
 
-from ..data import dataset_dicts
 from ..errors import ConfigError, DataError
 from ..evaluation import dataset_ground_truth
 from ..evaluation.metrics import class_groups
@@ -65,7 +64,7 @@ def make_report(
     truth = dataset_ground_truth(dataset)
     if not truth.has_annotations:
         raise DataError(f"{truth.path} has no annotations to compare detections with")
-    records = _slice(dataset_dicts(dataset), images)
+    records = _slice(DatasetCatalog.get(dataset), images)
     for run in compared:
         run.prepare(dataset, records, truth)
     frequency = compared[0].frequency([category.name for category in truth.categories])

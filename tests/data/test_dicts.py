@@ -16,21 +16,24 @@ from detectron2.data import (
 )
 from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.common import DatasetFromList
-from detectron2.data.datasets import register_coco_instances, register_lvis_instances
+from detectron2.data.datasets import (
+    load_coco_json,
+    load_lvis_json,
+    register_coco_instances,
+    register_lvis_instances,
+)
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 
 from iif_d2.data import (
     DatasetDicts,
-    dataset_dicts,
     detection_dicts,
     load_instances,
     register_long_tail_instances,
     repeat_factors,
 )
-from iif_d2.data.dicts import PickledDicts
 from iif_d2.evaluation.ground_truth import GroundTruth
 
-from ..conftest import make_dataset
+from ..conftest import CATEGORY_IDS, make_dataset
 
 FACTORS = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
 
@@ -123,7 +126,6 @@ def test_labels_are_enough_for_samplers(crowded, pickled):
 def test_dicts_without_labels_are_read_whole():
     odd = [{"height": 2, "width": 3}, {"height": 3, "width": 2, "sem_seg_file_name": "a"}]
     dicts = DatasetDicts.of(odd)
-    assert PickledDicts(odd).labels is None
     assert list(dicts.labels()) == odd == dicts and dicts.wide().tolist() == [True, False]
 
 
@@ -143,36 +145,69 @@ def test_detection_dicts_are_detectron2s(crowded, tmp_path, filter_empty):
             MetadataCatalog.remove(name)
 
 
+@pytest.fixture
+def builtin(tmp_path, monkeypatch):
+    """A function: put a small json in the place of one of Detectron2's data sets."""
+
+    def put(name: str, ids: tuple[int, ...]) -> tuple[str, str]:
+        path, root = make_dataset(tmp_path, lvis=name.startswith("lvis"))
+        content = json.loads(path.read_text())
+        ids = dict(zip(CATEGORY_IDS, ids))
+        for category in content["categories"]:
+            category["id"] = ids[category["id"]]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = ids[annotation["category_id"]]
+        path.write_text(json.dumps(content))
+        metadata = vars(MetadataCatalog.get(name))
+        monkeypatch.setitem(metadata, "json_file", str(path))
+        monkeypatch.setitem(metadata, "image_root", f"{root}/")
+        return str(path), f"{root}/"
+
+    return put
+
+
+@pytest.mark.parametrize("name", ["lvis_v1_train", "coco_2017_val", "keypoints_coco_2017_train"])
+def test_detectron2s_own_names_are_read_here(builtin, name):
+    paths = builtin(name, (1, 2, 3, 4))
+    ours = DatasetCatalog.get(name)
+    if name.startswith("lvis"):
+        theirs = load_lvis_json(*paths)
+    else:
+        theirs = load_coco_json(*paths, "dicts_of_coco")
+        MetadataCatalog.pop("dicts_of_coco")
+    assert isinstance(ours, DatasetDicts) and ours == theirs
+    assert detection_dicts(name, check_consistency=False) == ours[:-1]
+
+
+def test_lvis_ids_with_holes_are_left_to_detectron2(builtin):
+    path, root = builtin("lvis_v1_train", CATEGORY_IDS)
+    dicts = DatasetCatalog.get("lvis_v1_train")
+    assert type(dicts) is list and dicts == load_lvis_json(path, root)
+
+
+@pytest.mark.parametrize("name", ["lvis_v0.5_train_cocofied", "coco_2014_minival"])
+def test_files_with_repeated_ids_or_cocos_classes_are_left_to_detectron2(name):
+    assert DatasetCatalog[name].__module__.startswith("detectron2.")
+
+
 @pytest.mark.parametrize("lvis", [True, False])
-def test_what_detectron2_registers_is_read_by_load_instances(tmp_path, lvis):
+def test_what_a_user_registered_with_detectron2_gives_the_same(tmp_path, lvis):
     path, root = make_dataset(tmp_path, lvis=lvis)
     content = json.loads(path.read_text())
-    ids = {3: 1, 5: 2, 6: 3, 11: 4}
-    for category in content["categories"]:
-        category["id"] = ids[category["id"]]
+    for number, category in enumerate(content["categories"], start=1):
+        category["id"] = number
     for annotation in content["annotations"]:
-        annotation["category_id"] = ids[annotation["category_id"]]
+        annotation["category_id"] = CATEGORY_IDS.index(annotation["category_id"]) + 1
     path.write_text(json.dumps(content))
     register = register_lvis_instances if lvis else register_coco_instances
     name = "lvis_v1_dicts" if lvis else "coco_dicts"
     register(name, {}, str(path), f"{root}/")
     try:
-        ours = dataset_dicts(name)
-        assert isinstance(ours, DatasetDicts) and ours == DatasetCatalog.get(name)
+        theirs = detection_dicts(name, check_consistency=False)
+        assert theirs == load_instances(str(path), str(root))[:-1]
     finally:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
-
-
-def test_lvis_ids_with_holes_are_left_to_detectron2(tmp_path):
-    path, root = make_dataset(tmp_path)
-    register_lvis_instances("lvis_v1_holes", {}, str(path), f"{root}/")
-    try:
-        assert type(dataset_dicts("lvis_v1_holes")) is list
-        assert dataset_dicts("lvis_v1_holes") == DatasetCatalog.get("lvis_v1_holes")
-    finally:
-        DatasetCatalog.remove("lvis_v1_holes")
-        MetadataCatalog.remove("lvis_v1_holes")
 
 
 def test_the_evaluator_reads_no_file_that_a_loader_holds(crowded, monkeypatch):
@@ -180,7 +215,7 @@ def test_the_evaluator_reads_no_file_that_a_loader_holds(crowded, monkeypatch):
 
     os.utime(crowded[0], (1e9, 1e9))  # one written just now might be written again
     dicts = load_instances(*crowded)
-    monkeypatch.setattr(reading, "_quickly", None)
+    monkeypatch.setattr(reading, "_read", None)
     truth = GroundTruth(crowded[0])
     assert [truth.image_id(i) for i in range(len(truth))] == [d["image_id"] for d in dicts]
     os.utime(crowded[0], (1e9, 2e9))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_util
 
-from iif_d2.annotations import json_parts, reading
+from iif_d2.annotations import reading
 from iif_d2.data import load_instances
 from iif_d2.errors import DataError
 
@@ -191,81 +191,68 @@ def typed(value) -> object:
     return type(value), value
 
 
+def detectron2s(path: str, lvis: bool) -> list[dict]:
+    if lvis:
+        return load_lvis_json(path, "/images/")
+    theirs = load_coco_json(path, "/images/", "instances_of_coco")
+    MetadataCatalog.pop("instances_of_coco")
+    return theirs
+
+
 @pytest.mark.parametrize("lvis", [True, False])
 @settings(max_examples=120, deadline=None)
-@given(
-    data=st.data(),
-    indent=st.sampled_from([None, 1]),
-    part=st.sampled_from([64, 500, 1 << 20]),
-    slowly=st.booleans(),
-)
-def test_any_json_gives_detectron2s_dicts(tmp_path_factory, lvis, data, indent, part, slowly):
+@given(data=st.data(), indent=st.sampled_from([None, 1]), block=st.sampled_from([1, 3, 1000]))
+def test_any_json_gives_detectron2s_dicts(tmp_path_factory, lvis, data, indent, block):
     path = str(tmp_path_factory.mktemp("instances") / "file.json")
     with open(path, "w") as file:
         json.dump(data.draw(files(lvis)), file, indent=indent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_parts, "_PART", part)
-        quickly, read = reading._quickly, []
-        patch.setattr(
-            reading,
-            "_quickly",
-            lambda *key: read.append(None if slowly else quickly(*key)) or read[0],
-        )
+        patch.setattr(reading, "_BLOCK", block)
         ours = load_instances(path, "/images/")
-    if lvis:
-        theirs = load_lvis_json(path, "/images/")
-    else:
-        theirs = load_coco_json(path, "/images/", "instances_of_coco")
-        MetadataCatalog.pop("instances_of_coco")
-    assert ours == theirs
-    # Record by record the text is written anew; a file that is hard to cut up is read so, too.
-    if read[0] is not None:
-        assert typed(list(ours)) == typed(theirs)
+    theirs = detectron2s(path, lvis)
+    assert typed(list(ours)) == typed(theirs)
+    labels = [[(o["category_id"], bool(o.get("iscrowd", 0))) for o in d["annotations"]] for d in theirs]  # fmt: skip
+    found = [[(o["category_id"], bool(o["iscrowd"])) for o in d["annotations"]] for d in ours.labels()]  # fmt: skip
+    assert found == labels
+    assert ours.has_objects().tolist() == [any(not crowd for _, crowd in own) for own in labels]
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), lvis=st.booleans())
-def test_both_ways_find_the_same(tmp_path_factory, data, lvis):
-    content = data.draw(files(lvis))
-    bad = st.sampled_from([{}, {"bbox": [0, 0, 0, 4]}, {"bbox": [1e9, 0, 1, 1]}, {"area": -1},
-                           {"segmentation": [[0, 0, 1e4, 0, 9, 9]]}, {"image_id": "a"},
-                           {"category_id": 1000}, {"segmentation": [[1, 2], "x"]}, {"bbox": [1, 2]},
-                           {"segmentation": {"size": [64, 64], "counts": "o"}}, {"id": 2**70}])  # fmt: skip
-    if content["annotations"]:
-        content["annotations"][-1].update(data.draw(bad))
+BAD = {
+    "bbox": ([0, 0, 1e9, 1], [1, 2], [0, 0, "1", 1], None),
+    "area": (-1, "7"),
+    "segmentation": ([[0, 0, 1e4, 0, 9, 9]], [[1, 2], "x"], [[None] * 6], 5, [5],
+                     {"size": [64, 64], "counts": "o"}, {"size": [4, 4], "counts": [16]}),
+    "image_id": ("a", 1.5, None),
+    "category_id": (1000, "1", True),
+    "id": ("1", 1.5),
+}  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), lvis=st.booleans(), block=st.sampled_from([1, 3, 1000]))
+def test_one_bad_field_among_good_ones_is_named(tmp_path_factory, data, lvis, block):
+    content = data.draw(files(lvis).filter(lambda content: content["annotations"]))
+    place = data.draw(st.integers(0, len(content["annotations"]) - 1))
+    field = data.draw(st.sampled_from(list(BAD)))
+    content["annotations"][place][field] = data.draw(st.sampled_from(BAD[field]))
     path = str(tmp_path_factory.mktemp("instances") / "file.json")
     with open(path, "w") as file:
         json.dump(content, file)
-
-    def outcome() -> tuple:
-        try:
-            dicts = load_instances(path, "/images/")
-        except DataError as error:
-            return "error", str(error)
-        return list(dicts), list(dicts.labels()), dicts.has_objects().tolist()
-
-    quickly = outcome()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_quickly", lambda *_: None)
-        assert outcome() == quickly
-
-
-def test_usual_files_are_not_read_record_by_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "_by_record", None)
-    for lvis in (True, False):
-        path, root = make_dataset(tmp_path / str(lvis), lvis=lvis)
-        assert len(load_instances(str(path), str(root))) == 8
+        patch.setattr(reading, "_BLOCK", block)
+        with pytest.raises(DataError, match=rf"{path}.*annotations\[{place}\].{field}\b.*; \w"):
+            load_instances(path, "/images/")
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     path, root = make_dataset(tmp_path)
-    whole = reading._parsed
+    whole = reading._read
 
-    def parsed(*arguments):
+    def read(*arguments):
         with open(path, "a") as file:
             file.write(" ")
         return whole(*arguments)
 
-    monkeypatch.setattr(reading, "_parsed", parsed)
+    monkeypatch.setattr(reading, "_read", read)
     with pytest.raises(DataError, match="changed while it was read"):
         load_instances(str(path), str(root))

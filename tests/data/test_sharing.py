@@ -24,7 +24,8 @@ def left_over() -> set[str]:
 MODES = {
     "shared": ((1, 0), ("DatasetDicts", "DatasetDicts")),
     "hidden": ((1, 1), ("DatasetDicts", "list")),
-    "no room": ((1, 1), ("DatasetDicts", "list")),
+    "another file": ((1, 1), ("DatasetDicts", "list")),
+    "no such files": ((1, 1), ("DatasetDicts", "list")),
     "fails": ((1, 0), ("error", "error")),
 }
 
@@ -50,9 +51,12 @@ def loaded(rank: int, mode: str) -> tuple:
 
     with pytest.MonkeyPatch.context() as patch:
         if mode == "hidden" and rank == 1:
-            patch.setattr(sharing, "mapped", lambda path: None)
-        if mode == "no room":
-            patch.setattr(sharing, "write", lambda dicts: None)
+            patch.setattr(sharing, "mapped", lambda *place: None)
+        if mode == "another file":
+            place_of = sharing.place_of
+            patch.setattr(sharing, "place_of", lambda file: file and (place_of(file)[0], 7))
+        if mode == "no such files":
+            patch.delattr(os, "memfd_create")
         try:
             seen = sharing.load_once(load)
         except DataError as error:
@@ -81,9 +85,8 @@ def test_training_batches_of_shared_data_are_those_of_a_list(tiny_cfg, monkeypat
         "mask_rcnn_R_18_FPN_iif", "DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"
     )
     plain = TrainingBatches.from_config(cfg, lambda record: record)
-    path = sharing.write(sharing.training_dicts(cfg))
-    shared = sharing.mapped(path)
-    os.remove(path)
+    with sharing.laid_out(sharing.training_dicts(cfg)) as file:
+        shared = sharing.mapped(*sharing.place_of(file))
     monkeypatch.setattr("iif_d2.data.sampling.training_dicts", lambda cfg: shared)
     other = TrainingBatches.from_config(cfg, lambda record: record)
     for _, one, two in zip(range(10), plain, other):

@@ -1,13 +1,12 @@
 """Masks judged as text: as decoding them would."""
 
 import json
-import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from iif_d2.annotations.polygon_text import coordinate_bounds
+from iif_d2.annotations.masks import PLAIN_BELOW, plain_masks
 
 NUMBERS = st.one_of(
     st.floats(0, 999.99).map(lambda value: round(value, 2)),
@@ -37,19 +36,18 @@ def is_plain(mask) -> bool:
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(MASKS, max_size=6), st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", ":")]))
-def test_bounds_hold_and_are_given_to_plain_polygons_alone(masks, separators):
+def test_what_is_not_decoded_is_no_mask_or_plain_polygons(masks, separators):
     texts = [Raw(json.dumps(mask, separators=separators).encode()) for mask in masks]
-    for mask, bound in zip(masks, coordinate_bounds(texts).tolist()):
-        if bound == 0:
-            assert not mask
-        elif bound < math.inf:
-            assert is_plain(mask) and max(map(max, mask)) < bound
+    for mask, there in zip(masks, plain_masks(texts), strict=True):
+        if there is not None:
+            assert there == bool(mask)
+        if there:
+            assert is_plain(mask) and max(map(max, mask)) < PLAIN_BELOW
 
 
-def test_usual_polygons_are_judged_without_decoding():
+def test_usual_masks_are_judged_without_decoding():
     usual = [[[1.5, 2, 300.25, 4, 5, 6]], [[1, 2, 3, 4, 5, 6], [7.125, 8, 9, 10, 11, 999]]]
     texts = [Raw(json.dumps(mask).encode()) for mask in usual]
-    assert coordinate_bounds(texts).tolist() == [1000, 1000]
-    assert coordinate_bounds([Raw(b"[[1,2,3,4,5,1000.5]]")]).tolist() == [10_000]
-    assert coordinate_bounds([Raw(b""), Raw(b"[]"), Raw(b"null")]).tolist() == [0, 0, 0]
-    assert coordinate_bounds([]).tolist() == []
+    texts += [Raw(b"null"), Raw(b"[[1,2,3,4,5,1000.5]]"), texts[0]]
+    assert plain_masks(texts) == [True, True, False, None, True]
+    assert plain_masks([]) == []

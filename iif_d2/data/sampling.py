@@ -176,7 +176,7 @@ class _Samples(Dataset):
                 mapped = self._mapper(self._dicts[index])
                 if mapped is not None:
                     return mapped
-                index = random.randrange(len(self._dicts))
+                index = random.randrange(len(self._dicts))  # noqa: S311  no secret
         raise DataError(
             f"the mapper gave None for {_MOST_DRAWS} images in turn, the last "
             f"{self._dicts[index].get('file_name')}; correct it, or the data"

@@ -14,32 +14,32 @@ import numpy as np
 
 from .schema import Number, Rle
 
-# A polygon of three points or more without its numbers, and a mask of such polygons or none.
+# A polygon of three points or more without its numbers, and a mask of such polygons.
 _POLYGON = rb"\[,{5}(?:,,)*\]"
-_OUTLINE = re.compile(rb"\[%b(?:,%b)*\]|null" % (_POLYGON, _POLYGON))
-_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_OUTLINE = re.compile(rb"\[%b(?:,%b)*\]" % (_POLYGON, _POLYGON)).fullmatch
+_FOUR_DIGITS = re.compile(rb"\d{4}").search
 PLAIN_BELOW = 1000  # pixels
 
 
-def plain_masks(texts: Sequence) -> list[bool | None]:
-    """Whether each of these valid json texts is a mask; None where it has to be decoded.
+def plain_masks(texts: Sequence) -> np.ndarray:
+    """int8 (N,) for valid json texts: 1 a mask, 0 none, -1 has to be decoded to be judged.
 
     Judged as text, in a tenth of the time, are null and polygons of three points or more with
     coordinates from 0 to below `PLAIN_BELOW`.
     """
-    numbers = b"\0".join(texts).translate(_ZEROS)
-    outlines = numbers.translate(None, b"0. \t\r\n").split(b"\0")
-    judged = list(map(_there, outlines)) if texts else []
-    if numbers.rfind(b"0000") >= 0:  # which takes half the time of `in`
-        for place, number in enumerate(numbers.split(b"\0")):
-            if b"0000" in number:
-                judged[place] = None
+    joined = b"\0".join(texts)
+    outlines = joined.translate(None, b"0123456789. \t\r\n").split(b"\0")[: len(texts)]
+    judged = np.fromiter(map(_judged, outlines), np.int8, len(texts))
+    digits = np.frombuffer(joined, np.uint8) - ord("0") < 10
+    pairs = digits[1:] & digits[:-1]
+    if (pairs[2:] & pairs[:-2]).any():
+        judged[[_FOUR_DIGITS(text) is not None for text in texts]] = -1
     return judged
 
 
 @functools.lru_cache(1 << 14)
-def _there(outline: bytes) -> bool | None:
-    return b"," in outline if _OUTLINE.fullmatch(outline) else None
+def _judged(outline: bytes) -> int:
+    return 1 if _OUTLINE(outline) else 0 if outline == b"null" else -1
 
 
 def mask_problem(mask: list[list[Number]] | Rle | None, height: int, width: int) -> str | None:

@@ -54,8 +54,10 @@ def read_labels(path: str | os.PathLike) -> Labels:
     path = os.fspath(path)
     file = decode_json(path, LabelFile, _KIND)
     categories = _checked_categories(path, file.categories)
-    references = _References(path, _places_of(path, "images", file.images), categories)
-    return Labels(categories, *references.places(file.annotations, 0), len(file.images))
+    image_places = _places_of_ids(path, "images", file.images)
+    class_places = _places_of_ids(path, "categories", categories)
+    places = _references(path, file.annotations, 0, image_places, class_places)
+    return Labels(categories, *places, len(file.images))
 
 
 def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotations:
@@ -95,32 +97,25 @@ def _read(path: str, key: tuple | None, schema: type) -> Annotations:
         raise DataError(f"{path}: 'images' is empty; there is nothing to evaluate on")
     categories = _checked_categories(path, file.categories)
     images = _decoded(_decode_images, path, "images", file.images, range(len(file.images)))
-    _places_of(path, "images", images)
     unlocated = _check_images(path, images)
     order = _order([image.id for image in images])
     images = [images[place] for place in order]
     sizes = np.array([(i.height, i.width) for i in images], dtype=np.int64).reshape(-1, 2)
-    references = _References(
-        path, {image.id: place for place, image in enumerate(images)}, categories
-    )
-    columns, ids = _read_columns(references, file.annotations, sizes)
+    columns, ids = _read_columns(path, file.annotations, images, sizes, categories)
 
     boxes, areas = columns.boxes, columns.areas
     areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
+    outside = _outside(boxes, sizes[columns.images])
+    doubts = (
+        _doubt(file.annotations, outside, "a 'bbox' that is empty or lies outside the image"),
+        _doubt(
+            file.annotations,
+            columns.unusable,
+            "no polygon of three points or more in 'segmentation'",
+        ),
+    )
     by_image = np.argsort(columns.images, kind="stable")
     first = np.cumsum(np.bincount(columns.images + 1, minlength=len(images) + 1))
-
-    doubts = [
-        _doubt(file.annotations, which, what)
-        for which, what in (
-            (
-                _outside(boxes, sizes[columns.images]),
-                "a 'bbox' that is empty or lies outside the image",
-            ),
-            (columns.unusable, "no polygon of three points or more in 'segmentation'"),
-        )
-        if which.any()
-    ]
     return Annotations(
         path=path,
         key=key,
@@ -136,89 +131,82 @@ def _read(path: str, key: tuple | None, schema: type) -> Annotations:
         has_masks=bool(columns.masks.any()),
         unlocated=unlocated,
         repeated_id=_repeated(ids),
-        doubts=doubts,
+        doubts=[doubt for doubt in doubts if doubt],
         image_texts=Texts([file.images[place] for place in order], np.arange(len(images) + 1)),
         object_texts=Texts([file.annotations[place] for place in by_image.tolist()], first),
     )
 
 
 class _Columns(NamedTuple):
-    """The numbers of M annotations in the order of the file, each (M,), boxes (M, 4)."""
+    """The numbers of M annotations in the order of the file."""
 
-    images: np.ndarray
-    classes: np.ndarray
-    boxes: np.ndarray
-    areas: np.ndarray  # NaN where the file does not say
-    crowds: np.ndarray
-    masks: np.ndarray  # whether there is one
-    unusable: np.ndarray
+    images: np.ndarray  # int64 (M,)
+    classes: np.ndarray  # int64 (M,)
+    boxes: np.ndarray  # float64 (M, 4)
+    areas: np.ndarray  # float64 (M,), NaN where the file does not say
+    crowds: np.ndarray  # bool (M,)
+    masks: np.ndarray  # bool (M,), whether there is one
+    unusable: np.ndarray  # bool (M,)
 
 
 def _read_columns(
-    references: _References, texts: list, sizes: np.ndarray
+    path: str, texts: list, images: list[Image], sizes: np.ndarray, categories: list[Category]
 ) -> tuple[_Columns, list[int | None]]:
     """The columns of the annotations, checked, and their ids."""
+    image_places = {image.id: place for place, image in enumerate(images)}
+    class_places = {category.id: place for place, category in enumerate(categories)}
     blocks, ids = [], []
     for start in range(0, max(len(texts), 1), _BLOCK):
         block = texts[start : start + _BLOCK]
         places = range(start, start + len(block))
-        rows = _decoded(_decode_annotations, references.path, "annotations", block, places)
-        images, classes = references.places(rows, start)
+        rows = _decoded(_decode_annotations, path, "annotations", block, places)
+        of_image, classes = _references(path, rows, start, image_places, class_places)
         numbers = chain.from_iterable(map(attrgetter("bbox"), rows))
         boxes = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
         areas = np.array([row.area for row in rows], dtype=np.float64)
         crowds = np.array([bool(row.iscrowd) for row in rows], dtype=bool)
         ids += [row.id for row in rows]
-        refuse = _Refusal(references.path, block, start)
-        refuse.any(~(np.abs(boxes) <= _FARTHEST).all(axis=1), "bbox {bbox} is not in pixels")
-        refuse.any(areas < 0, "area is {area}")
-        masks = _judged(refuse, [row.segmentation for row in rows], sizes[images])
-        blocks.append((images, classes, boxes, areas, crowds, *masks))
+        far = ~(np.abs(boxes) <= _FARTHEST).all(axis=1)
+        for wrong, what in ((far, "bbox {bbox} is not in pixels"), (areas < 0, "area is {area}")):
+            for index in np.flatnonzero(wrong).tolist():
+                _refuse(path, places[index], block[index], what)
+        masks = _judged(path, block, places, [row.segmentation for row in rows], sizes[of_image])
+        blocks.append((of_image, classes, boxes, areas, crowds, *masks))
     return _Columns(*map(np.concatenate, zip(*blocks))), ids
 
 
-class _Refusal(NamedTuple):
-    """The error for one of a block's annotations, whose texts begin at a place of the file."""
-
-    path: str
-    texts: list
-    start: int
-
-    def any(self, wrong: np.ndarray, problem: str) -> None:
-        if wrong.any():
-            self.one(int(np.argmax(wrong)), problem)
-
-    def one(self, index: int, problem: str) -> NoReturn:
-        found = msgspec.json.decode(self.texts[index])
-        raise DataError(
-            f"{self.path}: annotations[{self.start + index}].{problem.format_map(found)} "
-            f"(id {found.get('id')}, image_id {found['image_id']!r}); mend or remove the annotation"
-        )
-
-
-def _judged(refuse: _Refusal, masks: list, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _judged(
+    path: str, texts: list, places: Sequence[int], masks: list, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Bool (N,) each: whether there is a mask, and whether it has no polygon of three points."""
-    plain = plain_masks(masks)
-    there = np.array(plain, dtype=bool)
-    doubted = np.array([judged is None for judged in plain], dtype=bool)
-    doubted |= there & (2 * sizes.max(axis=1, initial=0) < PLAIN_BELOW)
-    unusable = np.zeros(len(masks), dtype=bool)
-    places = np.flatnonzero(doubted).tolist()
-    texts = [refuse.texts[place] for place in places]
-    in_file = [refuse.start + place for place in places]
-    for place, row in zip(
-        places, _decoded(_decode_masks, refuse.path, "annotations", texts, in_file)
-    ):
+    judged = plain_masks(masks)
+    there, unusable = judged > 0, np.zeros(len(masks), dtype=bool)
+    small = 2 * sizes.max(axis=1, initial=0) < PLAIN_BELOW
+    doubted = np.flatnonzero((judged < 0) | there & small).tolist()
+    texts, places = [texts[index] for index in doubted], [places[index] for index in doubted]
+    rows = _decoded(_decode_masks, path, "annotations", texts, places)
+    for index, row, text, place in zip(doubted, rows, texts, places):
         mask = row.segmentation
-        problem = mask_problem(mask, *sizes[place].tolist())
+        problem = mask_problem(mask, *sizes[index].tolist())
         if problem:
-            refuse.one(place, f"segmentation {problem}")
-        there[place] = bool(mask)
-        unusable[place] = isinstance(mask, list) and bool(mask) and not drawn_polygons(mask)
+            _refuse(path, place, text, f"segmentation {problem}")
+        there[index] = bool(mask)
+        unusable[index] = isinstance(mask, list) and bool(mask) and not drawn_polygons(mask)
     return there, unusable
 
 
-def _doubt(texts: list, which: np.ndarray, what: str) -> str:
+def _refuse(path: str, place: int, text: msgspec.Raw, problem: str) -> NoReturn:
+    found = msgspec.json.decode(text)
+    raise DataError(
+        f"{path}: annotations[{place}].{problem.format_map(found)} (id {found.get('id')}, image_id "
+        f"{found['image_id']!r}); mend or remove the annotation"
+    )
+
+
+def _doubt(texts: list, which: np.ndarray, what: str) -> str | None:
+    """What to say of these annotations, if there are any."""
+    if not which.any():
+        return None
     place = int(np.argmax(which))
     first = msgspec.json.decode(texts[place])
     return (
@@ -258,19 +246,18 @@ def _checked_categories(path: str, categories: list[Category]) -> list[Category]
             raise DataError(
                 f"{path}: categories[{index}] (id {category.id}) has no name; give it one"
             )
-    _places_of(path, "categories", categories)
+    _places_of_ids(path, "categories", categories)
     return sorted(categories, key=attrgetter("id"))
 
 
-def _places_of(path: str, field: str, records: list) -> dict[Id, int]:
+def _places_of_ids(path: str, field: str, records: list) -> dict[Id, int]:
     """The place of each id, which must be unique."""
-    ids = [record.id for record in records]
-    repeated = _repeated(ids)
+    repeated = _repeated([record.id for record in records])
     if repeated is not None:
         raise DataError(
             f"{path}: {field}[{repeated[0]}].id {repeated[1]!r} is there twice; ids must be unique"
         )
-    return {id: place for place, id in enumerate(ids)}
+    return {record.id: place for place, record in enumerate(records)}
 
 
 def _repeated(ids: list) -> tuple[int, Id] | None:
@@ -288,7 +275,8 @@ def _repeated(ids: list) -> tuple[int, Id] | None:
 
 
 def _check_images(path: str, images: list[Image]) -> tuple[int, Image] | None:
-    """The first image, and its place, of which the file does not say where it is."""
+    """The first of which the file does not say where it is, after its place."""
+    _places_of_ids(path, "images", images)
     unlocated = None
     for index, image in enumerate(images):
         height, width = image.height, image.width
@@ -311,26 +299,20 @@ def _order(ids: list[Id]) -> list[int]:
         return sorted(range(len(ids)), key=lambda place: (isinstance(ids[place], str), ids[place]))
 
 
-class _References:
-    """The places of images and of categories by their ids."""
+def _references(
+    path: str, rows: list, start: int, images: dict[Id, int], classes: dict[Id, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the rows' images and categories, int64 (N,) each; they begin at `start`."""
 
-    def __init__(self, path: str, images: dict[Id, int], categories: list[Category]) -> None:
-        self.path, self._images = path, images
-        self._classes = {category.id: place for place, category in enumerate(categories)}
+    def places(field: str, where: str, known: dict[Id, int]) -> np.ndarray:
+        ids = map(attrgetter(field), rows)
+        found = np.fromiter(map(known.get, ids, repeat(-1)), np.int64, len(rows))
+        for index in np.flatnonzero(found < 0).tolist():
+            raise DataError(
+                f"{path}: annotations[{start + index}].{field} is {getattr(rows[index], field)!r}, "
+                f"which '{where}' does not list; add it to '{where}' or remove the annotation"
+            )
+        return found
 
-    def places(self, annotations: list, start: int) -> tuple[np.ndarray, np.ndarray]:
-        """int64 (N,) each, image and class; the annotations begin at `start` in the file."""
-        found = []
-        for field, known in (("category_id", self._classes), ("image_id", self._images)):
-            ids = map(attrgetter(field), annotations)
-            places = np.fromiter(map(known.get, ids, repeat(-1)), np.int64, len(annotations))
-            if len(places) and places.min() < 0:
-                index = int(np.argmin(places))
-                where = {"category_id": "categories", "image_id": "images"}[field]
-                raise DataError(
-                    f"{self.path}: annotations[{start + index}].{field} is "
-                    f"{getattr(annotations[index], field)!r}, which '{where}' does not list; "
-                    f"add it to '{where}' or remove the annotation"
-                )
-            found.append(places)
-        return found[1], found[0]
+    of_class = places("category_id", "categories", classes)
+    return places("image_id", "images", images), of_class

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.build import print_instances_class_histogram
@@ -19,8 +20,6 @@ from .instances import load_instances
 __all__ = ["detection_dicts"]
 
 logger = logging.getLogger(__name__)
-
-_BLOCK = 10_000  # objects whose classes are counted at a time
 
 
 def detection_dicts(
@@ -74,15 +73,6 @@ def _check_classes(names: Sequence[str], dicts: DatasetDicts) -> None:
         check_metadata_consistency("thing_classes", names)
     except AttributeError:  # the data set does not say its classes
         return
-    print_instances_class_histogram(_blocks(dicts), class_names)
-
-
-def _blocks(dicts: DatasetDicts) -> Iterator[dict]:
-    """All objects, some thousands in a record: Detectron2 makes a histogram of each record."""
-    objects: list[dict] = []
-    for record in dicts.labels():
-        objects += record["annotations"]
-        if len(objects) > _BLOCK:
-            yield {"annotations": objects}
-            objects = []
-    yield {"annotations": objects}
+    # As one record, since Detectron2 makes a histogram of each.
+    objects = chain.from_iterable(record["annotations"] for record in dicts.labels())
+    print_instances_class_histogram([{"annotations": objects}], class_names)

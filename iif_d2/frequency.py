@@ -85,7 +85,7 @@ class ClassFrequency:
             return NotImplemented
         return self.class_names == other.class_names and self.same_counts(other)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def resolve(self) -> ClassFrequency:
         """Itself: these counts are at hand."""
@@ -105,7 +105,7 @@ class ClassFrequency:
         pairs.sort()
         pairs = pairs[np.diff(pairs, prepend=-1) != 0]  # an image counts once a class
         return cls(
-            class_names,
+            tuple(class_names),
             np.bincount(pairs % max(len(class_names), 1), minlength=len(class_names)),
             np.bincount(classes, minlength=len(class_names)),
             num_images,
@@ -197,11 +197,11 @@ class ClassFrequency:
                 raise DataError(
                     f"data sets of different classes cannot be counted together: {mismatch}"
                 )
-        instances = [part.instance_count for part in parts]
+        instances = [p.instance_count for p in parts if p.instance_count is not None]
         return cls(
             first.class_names,
             np.sum([part.image_count for part in parts], axis=0),
-            None if any(count is None for count in instances) else np.sum(instances, axis=0),
+            np.sum(instances, axis=0) if len(instances) == len(parts) else None,
             sum(part.num_images for part in parts),
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, repeat
 from operator import attrgetter
 from typing import NamedTuple, NoReturn
@@ -300,11 +300,11 @@ def _order(ids: list[Id]) -> list[int]:
 
 
 def _references(
-    path: str, rows: list, start: int, images: dict[Id, int], classes: dict[Id, int]
+    path: str, rows: list, start: int, images: Mapping, classes: Mapping
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places of the rows' images and categories, int64 (N,) each; they begin at `start`."""
 
-    def places(field: str, where: str, known: dict[Id, int]) -> np.ndarray:
+    def places(field: str, where: str, known: Mapping) -> np.ndarray:
         ids = map(attrgetter(field), rows)
         found = np.fromiter(map(known.get, ids, repeat(-1)), np.int64, len(rows))
         for index in np.flatnonzero(found < 0).tolist():

@@ -60,8 +60,9 @@ def count_table(
     if not os.path.isfile(path):
         raise DataError(f"label table {path} does not exist")
     with tempfile.TemporaryDirectory(prefix="iif_d2-") as spill:
-        config = {"memory_limit": memory_limit, "temp_directory": spill}
-        with duckdb.connect(config=config) as connection:
+        with duckdb.connect(
+            config={"memory_limit": memory_limit, "temp_directory": spill}
+        ) as connection:
             connection.execute(f"SET enable_progress_bar = {sys.stdout.isatty()}")
             try:
                 return _count(connection, path, class_names)

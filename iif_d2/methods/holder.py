@@ -50,6 +50,7 @@ class FrequencyHolder(nn.Module):
         """The counts in force; counts them if that has not happened yet."""
         if self._current is None:
             self.use_source()
+        assert self._current is not None
         return self._current
 
     def source_frequency(self) -> ClassFrequency:
@@ -115,7 +116,7 @@ class FrequencyHolder(nn.Module):
         instances = self.instance_count.cpu().numpy()
         names = getattr(self._current or self._source, "class_names", None)
         self.loaded_frequency = ClassFrequency(
-            names or [f"class {index}" for index in range(self.num_classes)],
+            tuple(names or (f"class {index}" for index in range(self.num_classes))),
             self.image_count.cpu().numpy(),
             None if (instances < 0).any() else instances,
             int(self.num_images),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -104,7 +104,7 @@ def _compute(variant: str, count: np.ndarray, total: int) -> np.ndarray:
         return VARIANTS[variant](count, total)
 
 
-def _listing(frequency: ClassFrequency, indices: Sequence[int], most: int = 20) -> str:
+def _listing(frequency: ClassFrequency, indices: np.ndarray, most: int = 20) -> str:
     names = [frequency.class_names[index] for index in indices[:most]]
     more = f" and {len(indices) - most} more" if len(indices) > most else ""
     return f"{len(indices)} of {len(frequency)} classes ({', '.join(names)}{more})"

@@ -57,12 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> str:
     """Draw detections on every picture; says what was written where."""
-    for option in ("input", "image_ids", "titles"):
-        if any(word.startswith("MODEL.") for word in getattr(args, option) or ()):
-            raise ConfigError(
-                f"--{option.replace('_', '-')} takes every word up to the next option: put "
-                f"--output or another one between it and the KEY VALUE overrides"
-            )
     models = _models(args)
     titles = args.titles or [cfg.MODEL.LONG_TAIL.METHOD for cfg, _ in models]
     if len(titles) != len(models):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from detectron2.config import CfgNode
 
 from ..checkpoint import load_trained_model
+from ..user_modules import import_modules
 from .lazy import evaluate_lazy, prepare_lazy_training
 from .setup import setup
 from .trainer import LongTailTrainer
@@ -15,6 +16,7 @@ from .trainer import LongTailTrainer
 
 def main(args: Namespace) -> dict | None:
     """What `train_net.py` does in each process; the results of the last evaluation."""
+    import_modules(getattr(args, "imports", ()))  # a parser of the user's may lack --import
     lazy = args.config_file.endswith(".py")
     with setup(args) as cfg:
         if args.eval_only:

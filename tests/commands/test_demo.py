@@ -103,5 +103,3 @@ def test_bad_input_is_a_sentence(demo, dataset_name, tmp_path, capsys):
     ):
         assert demo(*arguments) == 2
         assert message in capsys.readouterr().err
-    assert demo("--input", "x.png", end=["--output", "x", "--input", "y.png", *TINY]) == 2
-    assert "--input takes every word up to the next option" in capsys.readouterr().err

@@ -8,6 +8,7 @@ python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/.../model
 from detectron2.engine import default_argument_parser
 
 from iif_d2.engine import launch, main
+from iif_d2.user_modules import add_import_argument
 
 if __name__ == "__main__":
-    launch(main, default_argument_parser().parse_args())
+    launch(main, add_import_argument(default_argument_parser()).parse_args())

@@ -1,4 +1,4 @@
-"""python -m iif_d2 <command>; each command has --help."""
+"""python -m iif_d2 <command>, which is also installed as iif-d2; each command has --help."""
 
 import sys
 

@@ -7,10 +7,15 @@ import sys
 from importlib import import_module
 
 from ..errors import in_words
+from ..user_modules import add_import_argument, import_modules
+from .arguments import parse
 
-# A command is a module with add_arguments(parser) and run(args), which returns what to print.
+# A command is a module with add_arguments(parser) and run(args), which returns what to print. Its
+# imports of torch and Detectron2 stand in functions: --help does not wait for them.
 COMMANDS = {
-    "benchmark": ("benchmark", "train and compare every method on mini_lvis"),
+    "train": ("train", "train or resume a model, as train_net.py does"),
+    "eval": ("eval", "evaluate a trained model, as train_net.py --eval-only does"),
+    "compare": ("compare", "train and compare methods on your data, over seeds, in one table"),
     "check-data": ("check_data", "what of a data set is on disk, and whether it is right"),
     "config": ("config", "print the config keys, with defaults and meanings"),
     "convert": ("convert", "ImageNet weights of torchvision or timm for Detectron2"),
@@ -26,20 +31,34 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0, or 2 after printing what was wrong with the input."""
-    parser = argparse.ArgumentParser(prog="python -m iif_d2", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     argv = sys.argv[1:] if argv is None else argv
-    for name, (module, what) in COMMANDS.items():
-        command = commands.add_parser(name, help=what, description=what)
-        if name in argv[:1]:  # the others' imports are not needed
-            import_module(f"{__package__}.{module}").add_arguments(command)
-    args = parser.parse_args(argv)
+    name = _command(argv[:1])
+    module, what = COMMANDS[name]
+    command = import_module(f"{__package__}.{module}")
+    parser = argparse.ArgumentParser(prog=f"iif-d2 {name}", description=f"{what}.")
+    command.add_arguments(parser)
+    args = parse(add_import_argument(parser), argv[1:])
     try:
-        print(import_module(f"{__package__}.{COMMANDS[args.command][0]}").run(args))
+        import_modules(args.imports)
+        said = command.run(args)
     except Exception as error:
         message = in_words(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 2
+    if said is not None:
+        print(said)
     return 0
+
+
+def _command(first: list[str]) -> str:
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="iif-d2",
+        description=f"Long-tailed detection on Detectron2. Each command has --help:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="command")
+    return parser.parse_args(first).command

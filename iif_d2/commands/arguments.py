@@ -1,13 +1,44 @@
-"""The arguments that every command on a trained model has."""
+"""The arguments that many commands have, and how a command line is read."""
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
+
+# Where a config key starts: Detectron2's sections and this package's, and the keys outside of one.
+SECTIONS = ("MODEL", "DATASETS", "DATALOADER", "INPUT", "SOLVER", "TEST", "LOG", "GLOBAL")
+KEYS = ("OUTPUT_DIR", "SEED", "VERSION", "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "VIS_PERIOD")
+_KEY = re.compile(rf"({'|'.join(SECTIONS)})(\.[A-Z]\w*)+|{'|'.join(KEYS)}")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--config-file`, and the KEY VALUE overrides that end the command line."""
+    """`--config-file`, and KEY VALUE overrides."""
     parser.add_argument("--config-file", required=True, help="the config it was trained with")
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="MODEL.WEIGHTS FILE and other KEY VALUE overrides"
-    )
+    add_overrides(parser, "MODEL.WEIGHTS FILE and other KEY VALUE overrides of the config")
+
+
+def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
+    """KEY VALUE pairs, anywhere on the command line, kept in `opts`."""
+    parser.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE", help=help)
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line whose options and KEY VALUE pairs may come in any order.
+
+    A config key and the word after it are a pair wherever they stand, also after an option that
+    takes many words; so a value may begin with a dash. What follows `--` are pairs, too.
+    """
+    if parser.get_default("opts") is None:  # a command without overrides
+        return parser.parse_intermixed_args(words)
+    words = list(words)
+    end = words.index("--") if "--" in words else len(words)
+    rest, pairs = [], []
+    place = 0
+    while place < end:
+        width = 2 if _KEY.fullmatch(words[place]) else 1
+        (pairs if width == 2 else rest).extend(words[place : min(place + width, end)])
+        place += width
+    args = parser.parse_intermixed_args(rest)
+    args.opts = [*args.opts, *pairs, *words[end + 1 :]]
+    return args

@@ -1,10 +1,8 @@
-"""`python -m iif_d2 convert`: ImageNet weights of torchvision or timm for MODEL.WEIGHTS."""
+"""`iif-d2 convert`: ImageNet weights of torchvision or timm for MODEL.WEIGHTS."""
 
 from __future__ import annotations
 
 import argparse
-
-from ..checkpoint import convert_resnet_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> str:
     """Write the converted weights; says where, and the config keys they need."""
+    from ..checkpoint import convert_resnet_file
+
     config = convert_resnet_file(args.weights, args.output)
     return "\n".join(
         [

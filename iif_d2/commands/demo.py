@@ -9,13 +9,13 @@ from glob import glob
 
 import msgspec
 import numpy as np
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from tqdm import tqdm
 
 from ..checkpoint import load_trained_model
-from ..config import add_iif_config, load_config
+from ..config import load_config
 from ..data import config_frequency, known_frequency
 from ..errors import ConfigError
 from ..evaluation import Detections
@@ -52,19 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> str:
-    (inputs, image_ids, titles), overrides = _apart(args.input, args.image_ids, args.titles)
     return draw_folder(
         args.config_file,
-        [*overrides, *args.opts],
+        args.opts,
         output=args.output,
-        inputs=inputs,
+        inputs=args.input,
         dataset=args.dataset,
-        image_ids=image_ids,
+        image_ids=args.image_ids,
         most=args.most,
         confidence_threshold=args.confidence_threshold,
         beside=args.beside,
         annotations=args.annotations,
-        titles=titles,
+        titles=args.titles,
         figure=args.figure,
         json=args.json,
     )
@@ -155,22 +154,6 @@ def draw_folder(
         write_atomically(json, msgspec.json.encode(records))
         lines.append(f"{len(records)} detections in {json}")
     return "\n".join(lines)
-
-
-def _apart(*options: Sequence[str]) -> tuple[list[list[str]], list[str]]:
-    """Options that take every word up to the next one without KEY VALUE overrides, and those.
-
-    A key is in capitals and starts as one of a config's does.
-    """
-    known = get_cfg()
-    add_iif_config(known)
-    words, overrides = [], []
-    for option in options:
-        keys = (i for i, w in enumerate(option) if w.isupper() and w.partition(".")[0] in known)
-        end = next(keys, len(option))
-        words.append(option[:end])
-        overrides += option[end:]
-    return words, overrides
 
 
 def _of_files(patterns: Sequence[str]) -> list[dict]:

@@ -1,12 +1,11 @@
-"""`python -m iif_d2 fold`: a trained model for plain Detectron2, without this package."""
+"""`iif-d2 fold`: a trained model for plain Detectron2, without this package."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 
-from ..checkpoint import fold_checkpoint, plain_config
-from ..config import config_path, load_config
 from ..errors import ConfigError
 from ..files import write_atomically
 from .arguments import add_model_arguments
@@ -18,19 +17,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> str:
-    """Write the folded checkpoint and its config; says where, and which keys matter."""
-    cfg = load_config(args.config_file, args.opts)
+    return fold(args.config_file, args.output, args.opts)
+
+
+def fold(config_file: str, output: str, opts: Sequence[str] = ()) -> str:
+    """Write the folded checkpoint and its config; says where, and which keys matter.
+
+    Args:
+        config_file: the config it was trained with.
+        output: the .pth to write; the config is written beside it.
+        opts: KEY VALUE overrides, among them MODEL.WEIGHTS.
+
+    Raises:
+        ConfigError: no weights are named, or the config would be overwritten.
+        CheckpointError: see `fold_checkpoint`.
+    """
+    from ..checkpoint import fold_checkpoint, plain_config
+    from ..config import config_path, load_config
+
+    cfg = load_config(config_file, opts)
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError("no trained weights: set MODEL.WEIGHTS")
-    yaml = os.path.splitext(args.output)[0] + ".yaml"
-    if os.path.exists(yaml) and os.path.samefile(yaml, config_path(args.config_file)):
+    yaml = os.path.splitext(output)[0] + ".yaml"
+    if os.path.exists(yaml) and os.path.samefile(yaml, config_path(config_file)):
         raise ConfigError(f"{yaml} is the config to read; give --output another name")
-    checkpoint = fold_checkpoint(cfg.MODEL.WEIGHTS, args.output, cfg)
-    write_atomically(yaml, plain_config(cfg, checkpoint, args.output).dump())
+    checkpoint = fold_checkpoint(cfg.MODEL.WEIGHTS, output, cfg)
+    write_atomically(yaml, plain_config(cfg, checkpoint, output).dump())
     folded = checkpoint["folded"]
     return "\n".join(
         [
-            f"{args.output}: {cfg.MODEL.WEIGHTS} with {folded['method']} folded in",
+            f"{output}: {cfg.MODEL.WEIGHTS} with {folded['method']} folded in",
             f"{yaml}: the config that plain Detectron2 loads it with; what it must have:",
             *(f"  {key} {value}" for key, value in folded["config"].items()),
         ]

@@ -17,12 +17,14 @@ from ..checkpoint import load_trained_model
 from ..config import config_path, load_config
 from ..errors import IIFError
 from ..files import hold_folder, restored_on_error
+from ..user_modules import import_modules
 from .lazy import evaluate_lazy, load_lazy_config, load_lazy_model
 from .trainer import LongTailTrainer
 
 
 def main(args: Namespace) -> dict | None:
     """What `train_net.py` does in each process; the results of the last evaluation."""
+    import_modules(getattr(args, "imports", ()))  # a parser of the user's may lack --import
     with setup(args) as cfg:
         if args.eval_only and isinstance(cfg, DictConfig):
             return evaluate_lazy(cfg, load_lazy_model(cfg, args.resume))

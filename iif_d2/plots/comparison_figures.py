@@ -1,4 +1,4 @@
-"""The poster's figure (b) and its claim about false positives, from the benchmark's runs."""
+"""The poster's figure (b) and its claim about false positives, from the runs of a comparison."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from iif_d2.errors import CheckpointError
-from iif_d2.plots.benchmark_figures import (
+from iif_d2.plots.comparison_figures import (
     background_false_positives,
     classifier_norms,
     write_norms,

@@ -1,0 +1,228 @@
+"""`iif-d2 compare`: methods trained and tested alike, over seeds, in one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, DataError, UnknownNameError
+from ..files import write_atomically
+from ..user_modules import import_modules
+from .arguments import add_overrides
+
+if TYPE_CHECKING:
+    from ..engine.compare import Row
+    from ..engine.rows_file import Figures
+    from ..evaluation.comparison import Run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-file", default="", help="a yaml config, for every method")
+    parser.add_argument("--methods", nargs="+", default=[], help="such as Softmax IIF NorCal")
+    parser.add_argument(
+        "--rows-file", default="", metavar="YAML",
+        help="instead of the two: rows of a name, config, options; see read_rows_file",
+    )  # fmt: skip
+    parser.add_argument("--output", default="output/compare", help="folder of runs and tables")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows, by name")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default 0, or each row's own seeds")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, one thread each")
+    parser.add_argument(
+        "--earlier", default="", metavar="CSV",
+        help="results.csv of another machine: what it has is not run",
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="say what is done and stop")
+    add_overrides(parser, "KEY VALUE overrides for every run; DATALOADER.NUM_WORKERS is 0")
+
+
+def run(args: argparse.Namespace) -> str:
+    return compare(
+        args.config_file,
+        args.methods,
+        rows_file=args.rows_file,
+        output=args.output,
+        rows=args.rows or (),
+        seeds=args.seeds or (),
+        jobs=args.jobs,
+        earlier=args.earlier,
+        train=not args.list,
+        opts=args.opts,
+        imports=args.imports,
+    )
+
+
+def compare(
+    config_file: str = "",
+    methods: Sequence[str] = (),
+    *,
+    rows_file: str = "",
+    output: str = "output/compare",
+    rows: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    jobs: int = 1,
+    earlier: str = "",
+    train: bool = True,
+    opts: Sequence[str] = (),
+    imports: Sequence[str] = (),
+) -> str:
+    """Train and evaluate what is not done yet; write the table, results.csv and plots.
+
+    Start it again to go on: a run that was stopped resumes from its last checkpoint. Runs made
+    with other options are not mixed: `config_file` and `opts` must be those that `output` was
+    begun with.
+
+        print(compare("my.yaml", ["Softmax", "IIF", "NorCal"], seeds=[0, 1], imports=["my_data"]))
+
+    Args:
+        config_file: a yaml config; each of the `methods` takes the place of its METHOD.
+        methods: names of the registry. Those that only change the test are evaluated on Softmax's
+            model of the same seed, second stages train on it; it is trained where they need it.
+        rows_file: a yaml of rows in place of the two; see `read_rows_file`.
+        output: the folder of runs, results.csv, table.md and plots.
+        rows: only these rows, by name, and those that they stand on.
+        seeds: by default 0, or as many as each row of the file says.
+        jobs: runs at once, each a process of one thread.
+        earlier: results.csv of another machine; what it has is not run, and is in the table.
+        train: False runs nothing.
+        opts: KEY VALUE overrides of every run.
+        imports: modules that every run imports first, such as one that registers your data.
+
+    Returns:
+        The table in Markdown, and where the files lie.
+
+    Raises:
+        IIFError: the arguments cannot work together, or a run failed.
+    """
+    from ..config import load_config
+    from ..engine.compare import method_rows, train_rows
+    from ..engine.rows_file import Figures, read_rows_file
+    from ..evaluation.comparison import read_table
+
+    if jobs < 1:
+        raise ConfigError(f"--jobs is {jobs}; at least one run at a time")
+    if "TEST.EVAL_PERIOD" in opts:
+        raise ConfigError("TEST.EVAL_PERIOD: a compared run is evaluated once, at its end")
+    if bool(rows_file) == bool(config_file and methods):
+        raise ConfigError("give --config-file and --methods, or else --rows-file")
+    import_modules(imports)
+    if rows_file:
+        every, figures = read_rows_file(rows_file)
+    else:
+        every, figures = method_rows(config_file, methods, opts), Figures()
+    begun_with = [*(["--config-file", config_file] if config_file else []), *opts]
+    _check_options(output, begun_with)
+    todo = [(row, seed) for row in _chosen(every, rows) for seed in seeds or range(row.seeds)]
+    known = read_table(earlier) if earlier else {}
+    cfg = load_config(every[0].config, [*every[0].options, *opts])
+    if not cfg.DATASETS.TEST:
+        raise ConfigError(f"{every[0].config}: DATASETS.TEST is empty; name a set to compare on")
+    if train:
+        train_rows(output, every, _not_in(known, todo), opts, jobs, imports)
+    return "\n".join(_write(output, every, _all_runs(output, every, known), figures, cfg))
+
+
+def _chosen(rows: Sequence[Row], names: Iterable[str]) -> list[Row]:
+    known = {row.name: row for row in rows}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError.of("row", name, known)
+    wanted = set(names or known)
+    wanted |= {known[name].base for name in wanted} - {""}
+    return [row for row in rows if row.name in wanted]
+
+
+def _not_in(earlier: Mapping, todo: list[tuple[Row, int]]) -> list[tuple[Row, int]]:
+    """What is still to run; an earlier run whose model a new one stands on is run again."""
+    new = {(row.name, seed) for row, seed in todo} - earlier.keys()
+    new |= {(row.base, seed) for row, seed in todo if (row.name, seed) in new}
+    return [(row, seed) for row, seed in todo if (row.name, seed) in new]
+
+
+def _all_runs(
+    output: str, rows: Sequence[Row], earlier: Mapping[tuple[str, int], Run]
+) -> list[Run]:
+    """Every row, with the seeds that are there; none is left out.
+
+    An earlier run stays in the table where it was run again for its model: other rows of that table
+    stand on it.
+    """
+    from ..evaluation.comparison import read_run
+
+    bases = {row.base for row in rows}
+    runs = []
+    for row in rows:
+        folder = os.path.dirname(row.folder(output, 0))
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        seeds = {int(n[4:]) for n in names if n.startswith("seed") and n[4:].isdigit()}
+        seeds |= {seed for name, seed in earlier if name == row.name}
+        for seed in sorted(seeds or {0}):
+            here = read_run(row.name, seed, row.folder(output, seed))
+            known = earlier.get((row.name, seed), here)
+            runs.append(known if here.results is None or row.name in bases else here)
+    return runs
+
+
+def _check_options(output: str, options: list[str]) -> None:
+    from ..annotations.decoding import decode_json
+
+    path = os.path.join(output, "options.json")
+    if not os.path.exists(path):
+        write_atomically(path, json.dumps(options) + "\n")
+        return
+    begun = decode_json(path, list[str], "a comparison's options")
+    if begun != options:
+        raise DataError(
+            f"{path}: this comparison was begun with {' '.join(begun) or 'no options'}, not "
+            f"{' '.join(options) or 'none'}; give another --output"
+        )
+
+
+def _write(
+    output: str, rows: Sequence[Row], runs: Sequence[Run], figures: Figures, cfg
+) -> list[str]:
+    """Write the table, the csv and what can be drawn; the table, and where they lie."""
+    from ..evaluation.comparison import comparison_csv, comparison_table
+    from ..plots.comparison import plot_models, plot_rows
+
+    def place(name: str) -> str:
+        return os.path.join(output, name)
+
+    table = comparison_table(runs)
+    write_atomically(place("results.csv"), comparison_csv(runs))
+    write_atomically(place("table.md"), table + "\n")
+    written = [place("results.csv"), place("table.md")]
+    done = [run for run in runs if run.results is not None]
+    if plot_rows(place("ap_apr.png"), done, cfg.DATASETS.TEST[0]):
+        written.append(place("ap_apr.png"))
+    if plot_models(place("models.png"), done, figures.models):
+        written.append(place("models.png"))
+    return [table, "", *written, *_figures(output, rows, figures, cfg)]
+
+
+def _figures(output: str, rows: Sequence[Row], figures: Figures, cfg) -> list[str]:
+    """The poster's figures that a file of rows asks for, from the runs of seed 0 that are there."""
+    from detectron2.data import MetadataCatalog
+
+    from ..data import config_frequency
+    from ..evaluation.lvis_evaluation import RESULTS_FILE
+    from ..plots.comparison_figures import write_false_positives, write_norms
+
+    folders = {row.name: row.folder(output, 0) for row in rows}
+    test = cfg.DATASETS.TEST[0]
+    models = [(name, os.path.join(folders[name], "model_final.pth")) for name in figures.norms]
+    found = [
+        (name, os.path.join(folders[name], "inference", test, RESULTS_FILE))
+        for name in figures.false_positives
+    ]
+    found = [(name, path) for name, path in found if os.path.isfile(path)]
+    written = []
+    if models and all(os.path.isfile(path) for _, path in models):
+        written += write_norms(output, config_frequency(cfg).resolve(), models)
+    if found:
+        groups = config_frequency(cfg).resolve().groups()
+        json_file = MetadataCatalog.get(test).json_file
+        written += write_false_positives(output, json_file, groups, found)
+    return written

@@ -1,0 +1,15 @@
+"""`iif-d2 eval`: what train_net.py --eval-only does."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import train
+from .train import add_arguments
+
+__all__ = ["add_arguments", "run"]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate MODEL.WEIGHTS, or with --resume OUTPUT_DIR's last checkpoint."""
+    train.run(args, eval_only=True)

@@ -1,0 +1,30 @@
+"""`iif-d2 train`: what train_net.py does, from anywhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from .arguments import add_overrides
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Detectron2's command line, by the same names; `default_argument_parser` imports torch."""
+    parser.add_argument("--config-file", default="", help="a yaml, or a LazyConfig's .py")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from OUTPUT_DIR's last checkpoint"
+    )
+    parser.add_argument("--num-gpus", type=int, default=1, help="of each machine; default 1")
+    parser.add_argument("--num-machines", type=int, default=1, help="default 1")
+    parser.add_argument("--machine-rank", type=int, default=0, help="of this machine, from 0")
+    parser.add_argument(
+        "--dist-url", default="auto", help="where machines meet, such as tcp://HOST:PORT"
+    )
+    add_overrides(parser, "KEY VALUE overrides of the config; KEY=VALUE for a .py")
+
+
+def run(args: argparse.Namespace, eval_only: bool = False) -> None:
+    """Train in as many processes as asked for; results go to the log and OUTPUT_DIR."""
+    from ..engine import launch, main
+
+    args.eval_only = eval_only
+    launch(main, args)

@@ -1,0 +1,198 @@
+"""The runs of a comparison: which there are, and training and evaluating what is not done yet."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from types import FrameType
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser
+from tqdm import tqdm
+
+from ..config import config_path, load_config, method_options
+from ..errors import DataError, UnknownNameError
+from ..evaluation.comparison import COST_FILE, COSTS, read_cost, read_run
+from ..files import write_atomically
+from ..frequency import ClassFrequency
+from ..methods import METHOD_REGISTRY, build_method
+from ..user_modules import add_import_argument
+from .launch import pass_on
+from .preemption import EXIT_PREEMPTED
+from .train import main
+
+BASE = "Softmax"  # the method whose model second stages and test-time methods stand on
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: in the table, the csv and, in lower case, the folder of its runs.
+        config: a yaml config file.
+        options: KEY VALUE overrides.
+        seeds: how many, from 0 up, where none are asked for.
+        base: the row whose model of the same seed it stands on; empty: it trains its own.
+        trains: False evaluates the model of `base` as it is.
+    """
+
+    name: str
+    config: str
+    options: tuple[str, ...] = ()
+    seeds: int = 1
+    base: str = ""
+    trains: bool = True
+
+    def folder(self, output: str, seed: int) -> str:
+        """OUTPUT_DIR of its run."""
+        name = "".join(c if c.isalnum() else "_" for c in self.name.lower())
+        return os.path.join(output, "runs", name, f"seed{seed}")
+
+
+def method_rows(config_file: str, methods: Sequence[str], opts: Sequence[str] = ()) -> list[Row]:
+    """A row for each method by one config; Softmax comes first where another stands on it.
+
+    A second stage trains on Softmax's model of the same seed. A method whose loss is softmax's
+    differs from it at test alone, and is evaluated on that model.
+
+    Raises:
+        UnknownNameError: no such method.
+        ConfigError: the config is none, or a method does not work for detection.
+    """
+    rows = []
+    for name in dict.fromkeys(methods):
+        if name not in METHOD_REGISTRY:
+            raise UnknownNameError.of("method", name, [key for key, _ in METHOD_REGISTRY])
+        row = Row(name, config_file, ("MODEL.LONG_TAIL.METHOD", name))
+        cfg = load_config(config_file, [*row.options, *opts])
+        if METHOD_REGISTRY.get(name).second_stage:
+            row = replace(row, base=BASE)
+        elif name != BASE and _loss_is_softmax(cfg):
+            row = replace(row, base=BASE, trains=False)
+        rows.append(row)
+    if any(row.base for row in rows):
+        base = Row(BASE, config_file, ("MODEL.LONG_TAIL.METHOD", BASE))
+        rows = [base, *(row for row in rows if row.name != BASE)]
+    return rows
+
+
+def _loss_is_softmax(cfg: CfgNode) -> bool:
+    """Whether the configured method's loss is softmax's, tried on a few logits."""
+    counts = ClassFrequency(("a", "b", "c"), [60, 30, 1], [90, 40, 2], 100)
+    method = build_method(cfg.MODEL.LONG_TAIL.METHOD, counts, **method_options(cfg))
+    if method.num_logits != len(counts) + 1:
+        return False
+    labels = torch.arange(method.num_logits)
+    logits = torch.randn(len(labels), len(labels), generator=torch.Generator().manual_seed(0))
+    return bool(torch.equal(method.loss(logits, labels), F.cross_entropy(logits, labels)))
+
+
+def train_rows(
+    output: str,
+    rows: Sequence[Row],
+    todo: Sequence[tuple[Row, int]],
+    opts: Sequence[str] = (),
+    jobs: int = 1,
+    imports: Sequence[str] = (),
+) -> None:
+    """Run these (row, seed)s in their order, `jobs` at a time; what is done is not run again.
+
+    Each run is a process of one thread in OUTPUT_DIR `row.folder(output, seed)`. One that was
+    stopped goes on from its last checkpoint; one waits for the run whose model it stands on.
+
+    Args:
+        rows: all rows of the comparison, among them those that others stand on.
+        opts: KEY VALUE overrides of every run.
+        imports: modules that each run imports first.
+
+    Raises:
+        DataError: a run failed; those after it are not started.
+    """
+    by_name = {row.name: row for row in rows}
+    done: dict[tuple[str, int], Future] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        for row, seed in todo:
+            words = _command_line(output, row, seed, by_name.get(row.base), opts, imports)
+            before_it = done.get((row.base, seed))
+            folder = row.folder(output, seed)
+            done[row.name, seed] = pool.submit(_run_one, row.name, seed, folder, words, before_it)
+        bar = tqdm(as_completed(done.values()), total=len(done), desc="compare", unit="run")
+        usual = signal.signal(signal.SIGTERM, _stop)
+        try:
+            for future in bar:
+                bar.set_postfix_str(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, usual)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """The runs save and end, and this process with them."""
+    pass_on(number, frame)
+    raise SystemExit(EXIT_PREEMPTED)
+
+
+def _command_line(
+    output: str, row: Row, seed: int, base: Row | None, opts: Sequence[str], imports: Sequence[str]
+) -> list[str]:
+    """The words that train_net.py would take for this run."""
+    words = ["--config-file", config_path(row.config), "--resume" if row.trains else "--eval-only"]
+    words += [word for name in imports for word in ("--import", name)]
+    # Results in between would make a run that was stopped look done.
+    words += [*row.options, "TEST.EVAL_PERIOD", "0", "DATALOADER.NUM_WORKERS", "0"]
+    words += ["TEST.WRITE_RESULTS", "True", *opts]
+    words += ["SEED", str(seed), "OUTPUT_DIR", row.folder(output, seed)]
+    if base is not None:
+        words += ["MODEL.WEIGHTS", os.path.join(base.folder(output, seed), "model_final.pth")]
+    return words
+
+
+def _run_one(name: str, seed: int, folder: str, words: list[str], before_it: Future | None) -> str:
+    if read_run(name, seed, folder).results is not None:
+        return f"{name} {seed} was done"
+    if before_it is not None:
+        before_it.result()
+    os.makedirs(folder, exist_ok=True)
+    process = get_context("spawn").Process(target=_child, args=(words, folder))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise DataError(f"{name}, seed {seed}, failed; see {os.path.join(folder, 'run.log')}")
+    return f"{name} {seed}"
+
+
+def _child(words: list[str], folder: str) -> None:
+    """A run by itself, so that its time and memory are its own; what it prints goes to a file."""
+    log = os.open(os.path.join(folder, "run.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+    torch.set_num_threads(1)
+    start = time.time()
+    try:
+        main(add_import_argument(default_argument_parser()).parse_args(words))
+    finally:
+        _add_cost(folder, time.time() - start)
+
+
+def _add_cost(folder: str, wall: float) -> None:
+    """Add this process's seconds to what an interrupted run has used before."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cost = read_cost(folder) or dict.fromkeys(COSTS, 0.0)
+    cost["cpu_seconds"] += used.ru_utime + used.ru_stime + workers.ru_utime + workers.ru_stime
+    cost["wall_seconds"] += wall
+    cost["peak_mb"] = max(cost["peak_mb"], used.ru_maxrss / 1024)
+    write_atomically(os.path.join(folder, COST_FILE), json.dumps(cost) + "\n")

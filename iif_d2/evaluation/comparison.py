@@ -1,0 +1,138 @@
+"""The runs of a comparison: what each left behind, as csv and as a Markdown table."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..annotations.decoding import decode_json
+from ..errors import DataError
+from ..files import csv_text
+from .results import load_results
+
+# Column: task and metric in results.json. Mask AP first, as in the paper's tables.
+MASK_COLUMNS = {
+    "AP": ("segm", "AP"),
+    "APr": ("segm", "APr"),
+    "APc": ("segm", "APc"),
+    "APf": ("segm", "APf"),
+    "box AP": ("bbox", "AP"),
+    "box APr": ("bbox", "APr"),
+}
+BOX_COLUMNS = {f"box {metric}": ("bbox", metric) for metric in ("AP", "APr", "APc", "APf")}
+COSTS = ("cpu_seconds", "wall_seconds", "peak_mb")
+COST_FILE = "cost.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row and seed of a comparison.
+
+    Attributes:
+        results: percent by column, `MASK_COLUMNS` or, without masks, `BOX_COLUMNS`; None where it
+            was not run to the end.
+        cost: by `COSTS`; None where nothing was kept.
+    """
+
+    row: str
+    seed: int
+    results: dict[str, float] | None
+    cost: dict[str, float] | None
+
+
+def read_run(row: str, seed: int, folder: str) -> Run:
+    """What a run left in its OUTPUT_DIR, on the first of its DATASETS.TEST."""
+    path = os.path.join(folder, "inference", "results.json")
+    if not os.path.isfile(path):
+        return Run(row, seed, None, None)
+    tasks = next(iter(load_results(path).values()), {})
+    columns = MASK_COLUMNS if "segm" in tasks else BOX_COLUMNS
+    results = {
+        column: tasks.get(task, {}).get(metric, math.nan)
+        for column, (task, metric) in columns.items()
+    }
+    return Run(row, seed, results, read_cost(folder))
+
+
+def read_cost(folder: str) -> dict[str, float] | None:
+    """`COSTS` of the run in this OUTPUT_DIR so far; None where nothing was kept."""
+    path = os.path.join(folder, COST_FILE)
+    return decode_json(path, dict[str, float], "a run's cost") if os.path.isfile(path) else None
+
+
+def read_table(path: str) -> dict[tuple[str, int], Run]:
+    """The finished runs of a results.csv, by row and seed.
+
+    Raises:
+        DataError: the file cannot be read or is no such table.
+    """
+    runs = {}
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                row, seed = line.pop("row"), int(line.pop("seed"))
+                if "not run" in line.values():
+                    continue
+                numbers = {name: float(value) for name, value in line.items()}
+                costs = {name: numbers.pop(name) for name in COSTS}
+                cost = None if math.isnan(costs["cpu_seconds"]) else costs
+                runs[row, seed] = Run(row, seed, numbers, cost)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path} is no results.csv of a comparison: {type(error).__name__} {error}"
+        ) from None
+    return runs
+
+
+def table_columns(runs: Sequence[Run]) -> list[str]:
+    """The columns that any of the runs has."""
+    results = [run.results for run in runs if run.results is not None]
+    return list(dict.fromkeys(column for row in results or [MASK_COLUMNS] for column in row))
+
+
+def comparison_csv(runs: Sequence[Run]) -> str:
+    """A line a run, which `read_table` reads."""
+    columns = table_columns(runs)
+    table: list[list] = [["row", "seed", *columns, *COSTS]]
+    for run in runs:
+        if run.results is None:
+            table.append([run.row, run.seed, "not run"])
+            continue
+        numbers = [run.results.get(column, math.nan) for column in columns]
+        numbers += [(run.cost or {}).get(key, math.nan) for key in COSTS]
+        table.append([run.row, run.seed, *(f"{number:.3f}" for number in numbers)])
+    return csv_text(table)
+
+
+def comparison_table(runs: Sequence[Run]) -> str:
+    """Markdown, a line a row: means over its seeds, with the standard deviation of several."""
+    columns = table_columns(runs)
+    head = ["method", *columns, "seeds", "CPU min", "peak GB"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in dict.fromkeys(run.row for run in runs):
+        of_row = [run for run in runs if run.row == row and run.results is not None]
+        if not of_row:
+            lines.append(f"| {row} | not run |{' |' * (len(head) - 2)}")
+            continue
+        values = ([run.results.get(name, math.nan) for run in of_row] for name in columns)
+        cells = [_spread(of_column) for of_column in values]
+        cells.append(", ".join(str(run.seed) for run in of_row))
+        costs = [run.cost for run in of_row if run.cost]
+        for key, unit in (("cpu_seconds", 60), ("peak_mb", 1024)):
+            cells.append(f"{np.mean([c[key] for c in costs]) / unit:.1f}" if costs else "-")
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    if any(map(math.isnan, values)):
+        return "-"
+    mean = f"{np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"

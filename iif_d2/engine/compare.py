@@ -20,12 +20,12 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from tqdm import tqdm
 
-from ..config import config_path, load_config, method_options
+from ..config import config_path, load_config
 from ..errors import DataError, UnknownNameError
 from ..evaluation.comparison import COST_FILE, COSTS, read_cost, read_run
 from ..files import write_atomically
 from ..frequency import ClassFrequency
-from ..methods import METHOD_REGISTRY, build_method
+from ..methods import METHOD_REGISTRY, build_method, method_options
 from ..user_modules import add_import_argument
 from .launch import pass_on
 from .preemption import EXIT_PREEMPTED

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.comparison import Run
-from .plotting import GROUP_NAMES, figure_of, save_figure
+from ..frequency import GROUPS
+from .plotting import figure_of, save_figure
 
 # A label beside its point: right of it, left of it, and higher and lower on either side, in points.
 _PLACES = tuple((5 * x, 6 * y) for y in (0, 1, -1, 2, -2, 3, -3) for x in (1, -1))
@@ -30,7 +31,7 @@ def plot_rows(path: str, runs: Sequence[Run], dataset: str) -> bool:
         axes.plot(overall[row], rare[row], "o", color=color, zorder=2)
     group = tail[-1]
     axes.set_xlabel(f"{task} AP, {dataset} (percent)")
-    axes.set_ylabel(f"{task} AP{group}: {GROUP_NAMES[group]} classes")
+    axes.set_ylabel(f"{task} AP{group}: {GROUPS[group].name} classes")
     axes.set_title("Means over seeds; grey: single runs", fontsize=9)
     axes.margins(x=0.15)
     _label_points(figure, axes, {row: (overall[row], rare[row]) for row in overall})
@@ -66,7 +67,7 @@ def plot_models(path: str, runs: Sequence[Run], models: Sequence[tuple[str, str,
 def _axes(runs: Sequence[Run]) -> tuple[str, str, str]:
     """Mask or box, the column of its AP, and that of its rarest group ("" if there is none)."""
     task, prefix = ("mask", "") if any("AP" in run.results for run in runs) else ("box", "box ")
-    for group in GROUP_NAMES:
+    for group in GROUPS:
         column = f"{prefix}AP{group}"
         if any(math.isfinite(run.results.get(column, math.nan)) for run in runs):
             return task, f"{prefix}AP", column

@@ -1,11 +1,10 @@
-"""results/*.json as a markdown table, the poster's numbers beside them.
+"""results.jsonl as a markdown table, the poster's numbers beside them.
 
-python projects/classification/results_table.py [FOLDER]
+python projects/classification/results_table.py [FILE]
 """
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import statistics
@@ -22,16 +21,16 @@ POSTER = {
 POSTER_EPOCHS = 400
 
 
-def read_results(folder: str) -> dict[tuple[int, str], list[dict]]:
+def read_results(path: str) -> dict[tuple[int, str], list[dict]]:
     """Results of all seeds by (epochs of the representation, name).
 
-    A second stage's own epochs stand in its schedule; its name's suffix has the representation's.
+    A second stage's own epochs stand in its schedule, the representation's in the name of its run.
     """
     found = defaultdict(list)
-    for path in sorted(glob.glob(os.path.join(folder, "*.json"))):
-        with open(path) as file:
-            result = json.load(file)
-        epochs = int(os.path.basename(path).rsplit("_", 2)[1].removesuffix("ep"))
+    with open(path, encoding="utf-8") as file:
+        results = [json.loads(line) for line in file]
+    for result in sorted(results, key=lambda result: result["run"]):
+        epochs = int(result["run"].rsplit("_", 2)[1].removesuffix("ep"))
         found[epochs, result["name"]].append(result)
     return found
 
@@ -45,13 +44,13 @@ def cell(results: list[dict], key: str) -> str:
     return f"{statistics.mean(values):.1f}{spread}"
 
 
-def table(folder: str) -> str:
+def table(path: str) -> str:
     """Markdown, the longest schedule first, the best first within it."""
     rows = [
         "| epochs | method | top-1 | many | medium | few | seeds | poster |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    found = read_results(folder)
+    found = read_results(path)
 
     def rank(key: tuple[int, str]) -> tuple[int, float]:
         scores = [result["test"]["top1"] for result in found[key]]
@@ -69,4 +68,4 @@ def table(folder: str) -> str:
 
 
 if __name__ == "__main__":
-    print(table(sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "results")))
+    print(table(sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "results.jsonl")))

@@ -2,8 +2,8 @@
 
 python projects/classification/run_experiments.py --data FOLDER [--epochs N] [-- KEY VALUE ...]
 
-Each leaves results/<name>.json and its log when it is done and is skipped from then on; one that
-was stopped resumes from its last epoch. KEY VALUE pairs go to the trainings of ce and end to end;
+Each leaves a line in results.jsonl when it is done and is skipped from then on; one that was
+stopped resumes from its last epoch. KEY VALUE pairs go to the trainings of ce and end to end;
 what stands on ce's model takes those of DATA alone: its images are prepared as ce's were.
 """
 
@@ -28,6 +28,7 @@ from iif_d2.files import write_atomically  # noqa: E402
 
 CONFIG = "cifar100_lt_se_resnet32_{}.yaml"
 GROUPS = ("ce", "post", "stage", "end_to_end")
+LOG_LINES = 8  # of a run's log that are kept: its last epochs and its test
 VARIANTS = ("raw", "smooth", "rel", "normit", "gombit", "base2", "base10")
 
 
@@ -102,8 +103,16 @@ def command(experiment: Experiment, suffix: str, seed: int, arguments: argparse.
     return [str(word) for word in (*words, *experiment.options)]
 
 
-def keep_result(folder: str, target: str, experiment: Experiment, places: dict[str, str]) -> None:
-    """Copy a run's results.json, with its command and config, to `target`, its log beside it.
+def read_results(path: str) -> list[dict]:
+    """What `keep_result` has written so far."""
+    if not os.path.isfile(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def keep_result(path: str, folder: str, experiment: Experiment, places: dict[str, str]) -> None:
+    """Add a run's results.json, with its command, config and the end of its log, to a .jsonl.
 
     Args:
         places: paths of this machine, and the words that stand for them in what is kept.
@@ -117,9 +126,10 @@ def keep_result(folder: str, target: str, experiment: Experiment, places: dict[s
         return text
 
     result = json.loads(read("results.json"))
-    result = {"name": experiment.name, "group": experiment.group, **result}
-    write_atomically(target.replace(".json", ".log"), read("log.txt"))
-    write_atomically(target, json.dumps(result, indent=1) + "\n")
+    kept = {"run": os.path.basename(folder), "name": experiment.name, "group": experiment.group}
+    kept |= {**result, "log": read("log.txt").splitlines()[-LOG_LINES:]}
+    lines = [json.dumps(line) + "\n" for line in (*read_results(path), kept)]
+    write_atomically(path, "".join(lines))
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -129,7 +139,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--data", required=True, metavar="FOLDER", help="with train/ and test/")
     parser.add_argument("--output", default="output/cifar100_lt", metavar="FOLDER")
-    parser.add_argument("--results", default=os.path.join(HERE, "results"), metavar="FOLDER")
+    parser.add_argument("--results", default=os.path.join(HERE, "results.jsonl"), metavar="FILE")
     parser.add_argument("--epochs", type=int, default=60, help="of ce and end-to-end trainings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
@@ -141,7 +151,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     arguments = parse_arguments(arguments)
-    os.makedirs(arguments.results, exist_ok=True)
+    done = {result["run"] for result in read_results(arguments.results)}
     failed = []
     for seed in arguments.seeds:
         suffix = f"_{arguments.epochs}ep_seed{seed}"
@@ -150,8 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
             chosen = experiment.group in arguments.groups
             if arguments.only:
                 chosen = experiment.name in arguments.only
-            target = os.path.join(arguments.results, f"{name}.json")
-            if not chosen or os.path.isfile(target):
+            if not chosen or name in done:
                 continue
             words = command(experiment, suffix, seed, arguments)
             if arguments.dry_run:
@@ -163,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
                 continue
             folder = os.path.join(arguments.output, name)
             places = {HERE: ".", arguments.data: "DATA", arguments.output: "OUTPUT"}
-            keep_result(folder, target, experiment, places)
+            keep_result(arguments.results, folder, experiment, places)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; their log.txt says why")
 

@@ -20,7 +20,7 @@ def load_state_dict(path: str) -> dict[str, Any]:
         CheckpointError: it is missing, damaged or no state dict; names the file.
     """
     if not os.path.isfile(path):  # reading a pipe would never end
-        raise CheckpointError(f"{path}: there is no such file")
+        raise CheckpointError(f"{path}: there is no such file; check the path")
     try:
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file
@@ -46,5 +46,8 @@ def load_state_dict(path: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(
         isinstance(key, str) and torch.is_tensor(value) for key, value in content.items()
     ):
-        raise CheckpointError(f"{path}: it is no state dict, names with tensors")
+        raise CheckpointError(
+            f"{path}: it is no state dict, names with tensors; save that: "
+            f"torch.save(model.state_dict(), ...)"
+        )
     return {key.removeprefix("module."): value for key, value in content.items()}

@@ -75,6 +75,7 @@ class TimmBackbone(Backbone):
                 f"MODEL.TIMM.NORM is GN, which the batch norms of {pretrained} do not fit; set it "
                 f"to FrozenBN or BN, or MODEL.TIMM.PRETRAINED to ''"
             )
+        weights = _weights(pretrained, name) if pretrained else None
         layout = _Layout(name, out_features, freeze_at)
         self._out_features = list(out_features)
         self._out_feature_strides = layout.strides
@@ -84,8 +85,8 @@ class TimmBackbone(Backbone):
             name, features_only=True, out_indices=layout.indices, in_chans=in_channels,
             **layout.options,
         )  # fmt: skip
-        if pretrained:
-            _load(self.net, pretrained, name)
+        if weights:
+            load_features(self.net, weights)
         for key, parameter in self.net.named_parameters():
             parameter.requires_grad_(key not in layout.frozen)
         if norm == "GN" and not _to_group_norm(self.net):
@@ -163,9 +164,9 @@ def _say_pictures(cfg: CfgNode) -> None:
         )  # fmt: skip
 
 
-def _load(network: nn.Module, path: str, name: str) -> None:
+def _weights(path: str, name: str) -> dict[str, Tensor]:
     try:
-        load_features(network, fit_timm_weights(load_state_dict(path), name))
+        return fit_timm_weights(load_state_dict(path), name)
     except CheckpointError as error:
         raise CheckpointError(
             f"MODEL.TIMM.PRETRAINED {path}: {str(error).removeprefix(f'{path}: ')}; to go on from "

@@ -119,7 +119,10 @@ def load_features(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
             value = own
         if value is None or value.shape != own.shape:
             found = "is missing" if value is None else f"has shape {tuple(value.shape)}"
-            raise CheckpointError(f"{key} {found}, and the backbone's is {tuple(own.shape)}")
+            raise CheckpointError(
+                f"MODEL.TIMM.PRETRAINED: {key} {found}, and the backbone's is {tuple(own.shape)}; "
+                f"give weights for pictures with as many channels as MODEL.PIXEL_MEAN has"
+            )
         chosen[key] = value
     network.load_state_dict(chosen)
 
@@ -128,7 +131,10 @@ def _by_order(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str
 ) -> dict[str, Tensor]:
     if len(state) != len(expected):
-        raise CheckpointError(f"it has {len(state)} tensors, and timm's {name} {len(expected)}")
+        raise CheckpointError(
+            f"it has {len(state)} tensors, and timm's {name} {len(expected)}; give the name of the "
+            f"network it was trained as"
+        )
     for (key, value), (ours, own) in zip(state.items(), expected.items()):
         kinds = [full.rpartition(".")[2] for full in (key, ours)]
         if kinds[0] != kinds[1] or value.shape != own.shape:

@@ -74,6 +74,28 @@ KEYS = (
         "MODEL.RESNETS.NORM BN; with FrozenBN neither learns.",
     ),
     Key(
+        "MODEL.TIMM.NAME",
+        "resnet50",
+        "timm's name of the network, with or without the tag of its weights, where "
+        "MODEL.BACKBONE.NAME is build_timm_fpn_backbone. MODEL.FPN.IN_FEATURES are res2 to res5, "
+        "of strides 4 to 32, and what MODEL.BACKBONE.FREEZE_AT k freezes is all that the features "
+        "of stride 2^k depend on.",
+    ),
+    Key(
+        "MODEL.TIMM.PRETRAINED",
+        "",
+        "A file of the network's weights, as timm's state_dict() or `python -m iif_d2 convert "
+        "--timm` has them; nothing is downloaded. Not read where MODEL.WEIGHTS is set. Empty: "
+        "from scratch.",
+    ),
+    Key(
+        "MODEL.TIMM.NORM",
+        "FrozenBN",
+        "The network's batch norms, where it has them: FrozenBN neither learns nor counts "
+        "statistics, BN does both (with MODEL.RESNETS.FIXED_STATISTICS it learns only), GN is "
+        "group norm in their place, from scratch.",
+    ),
+    Key(
         "TEST.WRITE_RESULTS",
         False,
         "Also write inference/<data set>/lvis_instances_results.json, every detection as LVIS's "

@@ -1,7 +1,7 @@
 """Checkpoints: saving, loading, folding and converting them, and whose class frequencies count."""
 
 from .checkpointer import LongTailCheckpointer
-from .convert import convert_resnet, convert_resnet_file
+from .convert import convert_resnet, convert_resnet_file, convert_timm_file
 from .fold import fold_checkpoint, plain_config
 from .frequencies import settle_frequencies
 from .loading import load_trained_model, load_trained_weights
@@ -10,6 +10,7 @@ __all__ = [
     "LongTailCheckpointer",
     "convert_resnet",
     "convert_resnet_file",
+    "convert_timm_file",
     "fold_checkpoint",
     "load_trained_model",
     "load_trained_weights",

@@ -1,9 +1,8 @@
-"""ImageNet ResNets of torchvision and timm under the names of Detectron2's ResNet."""
+"""ImageNet weights for Detectron2's ResNet, under its names, and for a timm backbone."""
 
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
 from ..files import write_atomically
-from ..files.untrusted import load_tensors
+from ..files.state_dict import load_state_dict
+from ..modeling.timm_weights import fit_timm_weights, timm_preprocessing
 
 # What both libraries' networks want (their ImageNet statistics times 255), and where they stride.
 PREPROCESSING = {
@@ -77,57 +77,66 @@ def convert_resnet_file(path: str, output: str) -> dict[str, Any]:
     """Write a `.pth` that MODEL.WEIGHTS takes, in one step.
 
     Args:
-        path: what `torch.save` made of a state dict, alone or under "state_dict" or "model"; or
-            `.safetensors`. Nothing in it is executed.
+        path: see `load_state_dict`. Nothing in it is executed.
 
     Returns:
-        The config keys that the weights need.
+        The config keys that go with the weights.
 
     Raises:
         CheckpointError: the file cannot be read, or see `convert_resnet`.
         ConfigError: the output is no `.pth`.
         DataError: the output cannot be written.
     """
-    if not output.endswith(".pth"):
-        raise ConfigError(f"{output} must end in .pth; Detectron2 reads other names in other ways")
+    _check_output(output)
+    state = load_state_dict(path)
     try:
-        weights, config = convert_resnet(_load(path))
+        weights, config = convert_resnet(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    buffer = io.BytesIO()
     # Matching puts them under whatever prefix the backbone has: "backbone.bottom_up" with an FPN.
-    content = {"model": weights, "__author__": "iif_d2 convert", "matching_heuristics": True}
-    torch.save(content, buffer)
-    write_atomically(output, buffer.getvalue())
-    return config
+    _write(output, {"model": weights, "matching_heuristics": True})
+    return {"MODEL.WEIGHTS": output, **config}
 
 
-def _load(path: str) -> Mapping[str, Tensor]:
-    if not os.path.isfile(path):
-        raise CheckpointError("there is no such file")
+def convert_timm_file(path: str, output: str, name: str) -> dict[str, Any]:
+    """Write a `.pth` that MODEL.TIMM.PRETRAINED takes, in one step: timm's names, no classifier.
+
+    Args:
+        path: see `load_state_dict`. Nothing in it is executed.
+        name: timm's name of the network; what fits it, see `fit_timm_weights`.
+
+    Returns:
+        The config keys that go with the weights.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is of another network.
+        ConfigError: the output is no `.pth`, timm has no such network or is not there.
+        DataError: the output cannot be written.
+    """
+    _check_output(output)
+    state = load_state_dict(path)
     try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
+        weights = fit_timm_weights(state, name)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    _write(output, {"model": weights})
+    return {
+        "MODEL.BACKBONE.NAME": "build_timm_fpn_backbone",
+        "MODEL.TIMM.NAME": name,
+        "MODEL.TIMM.PRETRAINED": output,
+        **timm_preprocessing(name),
+    }
 
-            content = load_file(path)
-        else:
-            content = load_tensors(path)
-    except ImportError:
-        raise CheckpointError("reading it needs: pip install safetensors") from None
-    except CheckpointError:
-        raise
-    except Exception as error:  # what a damaged file raises is up to where it breaks
-        raise CheckpointError(
-            f"it holds no tensors that can be read safely, or is cut short "
-            f"({next(iter(str(error).splitlines()), type(error).__name__)}); "
-            f"save the state dict itself: torch.save(model.state_dict(), ...)"
-        ) from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
-        raise CheckpointError("it is no state dict, names with tensors")
-    return {key.removeprefix("module."): value for key, value in content.items()}
+
+def _check_output(output: str) -> None:
+    if not output.endswith(".pth"):
+        raise ConfigError(f"{output} must end in .pth; Detectron2 reads other names in other ways")
+
+
+def _write(output: str, content: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save({**content, "__author__": "iif_d2 convert"}, buffer)
+    write_atomically(output, buffer.getvalue())
 
 
 def _config_keys(weights: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What goes into a Detectron2 model: box predictor, ROI heads, classifiers, exact inference."""
+"""What goes into a Detectron2 model: backbones, ROI heads, predictors, exact inference."""
 
 from ..ops.exact_topk import exact_topk_inference, exact_topk_inference_batch
 from .cosine import CosineLinear
@@ -10,6 +10,7 @@ from .roi_heads import (
     LongTailROIHeads,
     warn_without_method,
 )
+from .timm_backbone import TimmBackbone
 
 __all__ = [
     "CosineLinear",
@@ -20,6 +21,7 @@ __all__ = [
     "LongTailRes5ROIHeads",
     "NormedConv2d",
     "NormedMaskHead",
+    "TimmBackbone",
     "apply_method",
     "exact_topk_inference",
     "exact_topk_inference_batch",

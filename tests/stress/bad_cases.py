@@ -38,7 +38,13 @@ FREQUENCY = {
 }  # fmt: skip
 
 
-SUFFIX = {"config": ".yaml", "image": ".png", "checkpoint": ".pth"}  # of others .json
+PRETRAINED_FOR = "mobilenetv3_small_050"  # of timm's, a small one
+SUFFIX = {
+    "config": ".yaml",
+    "image": ".png",
+    "checkpoint": ".pth",
+    "pretrained": ".pth",
+}  # of others .json
 
 
 class Case(NamedTuple):
@@ -294,6 +300,38 @@ def checkpoint_cases() -> Iterator[Case]:
     yield from _cases("checkpoint", {"zip bomb": [_zip_bomb]}, heavy=True)
 
 
+def pretrained_cases() -> Iterator[Case]:
+    """For MODEL.TIMM.PRETRAINED of `PRETRAINED_FOR`."""
+    buffer = io.BytesIO()
+    torch.save({"conv_stem.weight": torch.ones(2, 2)}, buffer)
+    for suffix in (".pth", ".safetensors"):
+        yield from _cases("pretrained", {
+            "truncated weights": [buffer.getvalue()[:length] for length in (1, 30, 300)],
+            "weights with other bytes": [flipped(buffer.getvalue(), seed) for seed in range(4)],
+            **ODD_FILES,
+        }, suffix)  # fmt: skip
+    scale = "bn1.weight"
+    edits = {
+        "whole network": [{}],
+        "weights of other names": [{"x.weight": torch.ones(2)}, {1: torch.ones(2)}, {"_conv_stem.weight": torch.ones(1)}],
+        "weights of another shape": [{scale: v} for v in (torch.ones(3), torch.ones(()), torch.ones(1).expand(1 << 40))],
+        "weights of another type": [{scale: torch.ones(16, dtype=d)} for d in (torch.int8, torch.complex64)],
+        "weights that are none": [{scale: v} for v in (None, "x", [1.0])],
+    }  # fmt: skip
+    yield from _cases("pretrained", {
+        kind: [partial(_save_network, edit) for edit in values] for kind, values in edits.items()
+    })  # fmt: skip
+    whole = [[], 1, {}, {"state_dict": {}}, {"model": {"state_dict": 1}}, torch.nn.Linear(2, 2)]
+    yield from _cases("pretrained", {"no state dict": [partial(torch.save, v) for v in whole]})
+    yield from _cases("pretrained", {"zip bomb": [_zip_bomb]}, heavy=True)
+
+
+def _save_network(edit: dict, path: Path) -> None:
+    import timm
+
+    torch.save({**timm.create_model(PRETRAINED_FOR).state_dict(), **edit}, path)
+
+
 def _zip_bomb(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("archive/data.pkl", "w", force_zip64=True) as file:
@@ -311,5 +349,8 @@ def flipped(content: bytes, seed: int) -> bytes:
 
 
 def all_cases() -> list[Case]:
-    makers = (annotation_cases, frequency_cases, config_cases, image_cases, checkpoint_cases)
+    makers = (
+        annotation_cases, frequency_cases, config_cases, image_cases, checkpoint_cases,
+        pretrained_cases,
+    )  # fmt: skip
     return [case for make in makers for case in make()]

@@ -14,7 +14,7 @@ from pathlib import Path
 from iif_d2.errors import IIFError
 
 from . import Outcome, children
-from .bad_cases import Case, all_cases
+from .bad_cases import PRETRAINED_FOR, Case, all_cases
 
 SECONDS = 60  # a case takes milliseconds; the machine may be busy
 REMEDY = re.compile(r"; \w")  # after what is wrong, all errors say what to do about it
@@ -162,9 +162,15 @@ def _checkpoint(path: Path) -> None:
     loader.load(str(path))
 
 
+def _pretrained(path: Path) -> None:
+    from iif_d2.modeling import TimmBackbone
+
+    TimmBackbone(PRETRAINED_FOR, pretrained=str(path))
+
+
 READERS = {
     "count": _count, "instances": _instances, "truth": _truth, "frequency": _frequency,
-    "config": _config, "image": _image, "checkpoint": _checkpoint,
+    "config": _config, "image": _image, "checkpoint": _checkpoint, "pretrained": _pretrained,
 }  # fmt: skip
 
 

@@ -17,7 +17,8 @@ LIMIT = 600  # seconds
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     ["torch", "detectron2", "iif_d2.engine", "iif_d2.checkpoint", "tests.stress.runs",
-     "iif_d2.evaluation.matching", "iif_d2.evaluation.ground_truth", "tests.stress.bad_input"]
+     "iif_d2.evaluation.matching", "iif_d2.evaluation.ground_truth", "tests.stress.bad_input",
+     "timm"]
 )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ class Annotations:
     without_area: np.ndarray  # bool (M,)
     unusable: np.ndarray  # bool (M,), a mask without a polygon of three points
     has_masks: bool
-    unlocated: tuple[int, Image] | None  # the first without a file, after its place in the json
+    unlocated: tuple[int, Image] | None  # the first of no file on disk, and its place
     repeated_id: tuple[int, int] | None  # the first annotation's, after its place in the json
     doubts: list[str]  # what Detectron2 leaves out
     image_texts: Texts

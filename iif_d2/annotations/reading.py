@@ -288,7 +288,7 @@ def _repeated(ids: list) -> tuple[int, Id] | None:
 
 
 def _check_images(path: str, images: list[Image]) -> tuple[int, Image] | None:
-    """The first image, and its place, of which the file does not say where it is."""
+    """The first image, and its place, of which the file does not say where on disk it is."""
     unlocated = None
     for index, image in enumerate(images):
         height, width = image.height, image.width
@@ -298,7 +298,8 @@ def _check_images(path: str, images: list[Image]) -> tuple[int, Image] | None:
                 f"{path}: images[{index}] (id {image.id!r}) has height {height} and width {width}; "
                 f"correct them"
             )
-        if unlocated is None and not (image.file_name or image.coco_url):
+        name = image.file_name or image.coco_url and "."
+        if unlocated is None and (not name or "://" in name):
             unlocated = index, image
     return unlocated
 

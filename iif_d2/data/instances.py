@@ -14,6 +14,7 @@ from ..annotations.masks import drawn_polygons
 from ..annotations.reading import read_annotations
 from ..annotations.schema import DatasetAnnotation, Image
 from ..errors import DataError
+from ..files import local_path
 from .dicts import DatasetDicts, Labels
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def load_instances(json_file: str, image_root: str) -> DatasetDicts:
     """
     file = read_annotations(json_file)
     if file.unlocated is not None:
-        image_path(json_file, *file.unlocated, image_root, False)  # raises
+        image_path(json_file, *file.unlocated, image_root, bool(file.negatives.any()))  # raises
     if file.repeated_id is not None:
         place, id = file.repeated_id
         raise DataError(
@@ -104,7 +105,7 @@ def image_path(json_file: str, index: int, image: Image, root: str, federated: b
     """Where an image of the json lies; `federated` tells LVIS, which goes by `coco_url`.
 
     Raises:
-        DataError: the json does not say.
+        DataError: the json does not say, or names an address.
     """
     from_url = "/".join(image.coco_url.split("/")[-2:]) if image.coco_url else None
     relative = (from_url or image.file_name) if federated else (image.file_name or from_url)
@@ -113,6 +114,7 @@ def image_path(json_file: str, index: int, image: Image, root: str, federated: b
             f"{json_file}: images[{index}] (id {image.id}) has neither 'file_name' nor 'coco_url'; "
             f"say where the image is"
         )
+    local_path(relative, f"{json_file}: images[{index}].file_name (id {image.id})")
     return os.path.join(root, relative)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from .schema import AnnotatedImage, Category, Id, Image
 
-__all__ = ["Annotations", "Labels", "Texts", "live_annotations"]
+__all__ = ["Annotations", "Labels", "Texts", "crowds_only", "live_annotations"]
 
 _BLOCK = 4096  # texts joined at a time
 _live: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
@@ -28,13 +28,25 @@ class Labels(NamedTuple):
     Attributes:
         categories: in the order of their ids.
         images, classes: int64 (M,) each, the places of M annotations' images and categories.
+        crowds: bool (M,).
         num_images: images in the file.
     """
 
     categories: list[Category]
     images: np.ndarray
     classes: np.ndarray
+    crowds: np.ndarray
     num_images: int
+
+
+def crowds_only(classes: np.ndarray, crowds: np.ndarray, num_classes: int) -> np.ndarray:
+    """bool (C,): classes with objects of which each is a crowd, so that none is learnt from.
+
+    Args:
+        classes, crowds: int64 and bool (M,), of M objects.
+    """
+    single = np.bincount(classes[~crowds], minlength=num_classes)
+    return (np.bincount(classes, minlength=num_classes) > 0) & (single == 0)
 
 
 class Texts:

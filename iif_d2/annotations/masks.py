@@ -16,7 +16,7 @@ from .schema import Number, Rle
 
 # A polygon of three points or more without its numbers, and a mask of such polygons or none.
 _POLYGON = rb"\[,{5}(?:,,)*\]"
-_OUTLINE = re.compile(rb"\[%b(?:,%b)*\]|null" % (_POLYGON, _POLYGON))
+_OUTLINE = re.compile(rb"\[%b(?:,%b)*\]|null|\"\"|false|\{\}" % (_POLYGON, _POLYGON))
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 PLAIN_BELOW = 1000  # pixels
 
@@ -24,7 +24,7 @@ PLAIN_BELOW = 1000  # pixels
 def plain_masks(texts: Sequence) -> list[bool | None]:
     """Whether each of these valid json texts is a mask; None where it has to be decoded.
 
-    Judged as text, in a tenth of the time, are null and polygons of three points or more with
+    Judged as text, in a tenth of the time, are null (or "", {}, false) and polygons of three points or more with
     coordinates from 0 to below `PLAIN_BELOW`.
     """
     numbers = b"\0".join(texts).translate(_ZEROS)

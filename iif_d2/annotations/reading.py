@@ -17,13 +17,14 @@ import msgspec
 import numpy as np
 
 from ..errors import DataError
-from .columns import Annotations, Labels, Texts, live_annotations
+from .columns import Annotations, Labels, Texts, crowds_only, live_annotations
 from .decoding import decode_json, json_errors, paused_gc
 from .masks import PLAIN_BELOW, drawn_polygons, mask_problem, plain_masks
 from .schema import (
     Annotation,
     AnnotationFile,
     Category,
+    CategoryFile,
     EvaluationFile,
     Id,
     Image,
@@ -31,7 +32,7 @@ from .schema import (
     Mask,
 )
 
-__all__ = ["read_annotations", "read_labels"]
+__all__ = ["crowds_doubt", "read_annotations", "read_categories", "read_labels"]
 
 _KIND = "an LVIS or COCO annotation file"
 _BLOCK = 1000  # objects decoded at a time; what is made of them stays in a processor's cache
@@ -42,6 +43,16 @@ _FARTHEST = 1e7  # pixels from the corner that a box may lie
 _decode_images = msgspec.json.Decoder(list[Image]).decode
 _decode_annotations = msgspec.json.Decoder(list[Annotation]).decode
 _decode_masks = msgspec.json.Decoder(list[Mask]).decode
+
+
+def read_categories(path: str | os.PathLike) -> list[Category]:
+    """The classes alone, in the order of their ids.
+
+    Raises:
+        DataError: as `read_labels`.
+    """
+    path = os.fspath(path)
+    return _checked_categories(path, decode_json(path, CategoryFile, _KIND).categories)
 
 
 def read_labels(path: str | os.PathLike) -> Labels:
@@ -55,7 +66,8 @@ def read_labels(path: str | os.PathLike) -> Labels:
     file = decode_json(path, LabelFile, _KIND)
     categories = _checked_categories(path, file.categories)
     references = _References(path, _places_of(path, "images", file.images), categories)
-    return Labels(categories, *references.places(file.annotations, 0), len(file.images))
+    crowds = np.array([bool(label.iscrowd) for label in file.annotations], dtype=bool)
+    return Labels(categories, *references.places(file.annotations, 0), crowds, len(file.images))
 
 
 def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotations:
@@ -115,12 +127,15 @@ def _read(path: str, key: tuple | None, schema: type) -> Annotations:
         for which, what in (
             (
                 _outside(boxes, sizes[columns.images]),
-                "a 'bbox' that is empty or lies outside the image",
+                "a 'bbox' that is empty (null, NaN, no size) or lies outside the image",
             ),
             (columns.unusable, "no polygon of three points or more in 'segmentation'"),
         )
         if which.any()
     ]
+    in_crowds = crowds_doubt(categories, columns.classes, columns.crowds)
+    if in_crowds:
+        doubts.append(in_crowds)
     return Annotations(
         path=path,
         key=key,
@@ -164,8 +179,9 @@ def _read_columns(
         places = range(start, start + len(block))
         rows = _decoded(_decode_annotations, references.path, "annotations", block, places)
         images, classes = references.places(rows, start)
-        numbers = chain.from_iterable(map(attrgetter("bbox"), rows))
-        boxes = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
+        numbers = list(chain.from_iterable(map(attrgetter("bbox"), rows)))
+        boxes = np.array(numbers, dtype=np.float64).reshape(-1, 4)
+        boxes[np.isnan(boxes).any(axis=1)] = 0.0  # as empty as one that Detectron2 leaves out
         areas = np.array([row.area for row in rows], dtype=np.float64)
         crowds = np.array([bool(row.iscrowd) for row in rows], dtype=bool)
         ids += [row.id for row in rows]
@@ -228,6 +244,20 @@ def _doubt(texts: list, which: np.ndarray, what: str) -> str:
     )
 
 
+def crowds_doubt(categories: list[Category], classes: np.ndarray, crowds: np.ndarray) -> str | None:
+    """What to say of classes of which all objects are crowds; None if there are none."""
+    only = np.flatnonzero(crowds_only(classes, crowds, len(categories)))
+    if not len(only):
+        return None
+    first = categories[only[0]]
+    more = f", and of {len(only) - 1} more classes," if len(only) > 1 else ""
+    return (
+        f"all {(classes == only[0]).sum()} objects of class {first.name!r} (id {first.id!r}){more} "
+        f"are crowds (iscrowd 1), which training leaves out: they count as never seen. Where they "
+        f"are single objects, as those that CVAT's brush draws, set their iscrowd to 0."
+    )
+
+
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """bool (M,): boxes that are empty, or have nothing in their image."""
     low, sides = boxes[:, :2], boxes[:, 2:]
@@ -259,7 +289,11 @@ def _checked_categories(path: str, categories: list[Category]) -> list[Category]
                 f"{path}: categories[{index}] (id {category.id}) has no name; give it one"
             )
     _places_of(path, "categories", categories)
-    return sorted(categories, key=attrgetter("id"))
+    if len({isinstance(category.id, str) for category in categories}) > 1:
+        raise DataError(
+            f"{path}: some ids in 'categories' are text and others numbers; write one kind"
+        )
+    return [categories[place] for place in _order([category.id for category in categories])]
 
 
 def _places_of(path: str, field: str, records: list) -> dict[Id, int]:

@@ -15,6 +15,7 @@ from ..annotations.reading import read_annotations
 from ..annotations.schema import DatasetAnnotation, Image
 from ..errors import DataError
 from ..files import local_path
+from .class_order import check_class_order
 from .dicts import DatasetDicts, Labels
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,9 @@ _LVIS_KEYS = ("bbox", "bbox_mode", "category_id", "iscrowd", "segmentation")
 _COCO_KEYS = ("iscrowd", "bbox", "keypoints", "category_id", "segmentation", "bbox_mode")
 
 
-def load_instances(json_file: str, image_root: str) -> DatasetDicts:
+def load_instances(
+    json_file: str, image_root: str, dataset_name: str | None = None
+) -> DatasetDicts:
     """The dataset dicts of an LVIS or COCO json, as Detectron2's own loaders give them.
 
     Category ids become contiguous in the order of their ids. An LVIS image lies under `image_root`
@@ -36,8 +39,12 @@ def load_instances(json_file: str, image_root: str) -> DatasetDicts:
     each time it is asked for, equal and new, so changing one changes no other: code that changes
     them takes `list(load_instances(...))`, which has the price of all dicts. See `DatasetDicts`.
 
+    Args:
+        dataset_name: of a registered data set, whose metadata must have the classes in this order.
+
     Raises:
         DataError: the file cannot be used; the message says which field, and what to do.
+        ConfigError: the metadata have another order of classes.
     """
     file = read_annotations(json_file)
     if file.unlocated is not None:
@@ -47,6 +54,8 @@ def load_instances(json_file: str, image_root: str) -> DatasetDicts:
         raise DataError(
             f"{json_file}: annotations[{place}].id {id} is there twice; ids must be unique"
         )
+    if dataset_name is not None:
+        check_class_order(dataset_name, json_file, file.categories)
     for doubt in file.doubts:
         logger.warning("%s: %s", json_file, doubt)
     logger.info("%s: %d images, %d instances", json_file, len(file), len(file.classes))

@@ -24,8 +24,8 @@ PLAIN_BELOW = 1000  # pixels
 def plain_masks(texts: Sequence) -> list[bool | None]:
     """Whether each of these valid json texts is a mask; None where it has to be decoded.
 
-    Judged as text, in a tenth of the time, are null (or "", {}, false) and polygons of three points or more with
-    coordinates from 0 to below `PLAIN_BELOW`.
+    Judged as text, in a tenth of the time, are null (or "", {}, false) and polygons of three points
+    or more with coordinates from 0 to below `PLAIN_BELOW`.
     """
     numbers = b"\0".join(texts).translate(_ZEROS)
     outlines = numbers.translate(None, b"0. \t\r\n").split(b"\0")

@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import DataError
 from .columns import Annotations, Labels, Texts, crowds_only, live_annotations
 from .decoding import decode_json, json_errors, paused_gc
+from .faults import with_all_faults
 from .masks import PLAIN_BELOW, drawn_polygons, mask_problem, plain_masks
 from .schema import (
     Annotation,
@@ -52,7 +53,8 @@ def read_categories(path: str | os.PathLike) -> list[Category]:
         DataError: as `read_labels`.
     """
     path = os.fspath(path)
-    return _checked_categories(path, decode_json(path, CategoryFile, _KIND).categories)
+    with with_all_faults(path):
+        return _checked_categories(path, decode_json(path, CategoryFile, _KIND).categories)
 
 
 def read_labels(path: str | os.PathLike) -> Labels:
@@ -63,11 +65,14 @@ def read_labels(path: str | os.PathLike) -> Labels:
             category without a name. The message says where, and what to do.
     """
     path = os.fspath(path)
-    file = decode_json(path, LabelFile, _KIND)
-    categories = _checked_categories(path, file.categories)
-    references = _References(path, _places_of(path, "images", file.images), categories)
-    crowds = np.array([bool(label.iscrowd) for label in file.annotations], dtype=bool)
-    return Labels(categories, *references.places(file.annotations, 0), crowds, len(file.images))
+    with with_all_faults(path):
+        file = decode_json(path, LabelFile, _KIND)
+        categories = _checked_categories(path, file.categories)
+        references = _References(path, _places_of(path, "images", file.images), categories)
+        images, classes = references.places(file.annotations, 0)
+    flags = map(bool, map(attrgetter("iscrowd"), file.annotations))
+    crowds = np.fromiter(flags, bool, len(file.annotations))
+    return Labels(categories, images, classes, crowds, len(file.images))
 
 
 def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotations:
@@ -84,7 +89,7 @@ def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotat
     found = live_annotations(key)
     if found is not None:
         return found
-    with paused_gc():
+    with with_all_faults(path), paused_gc():
         found = _read(path, key, AnnotationFile if annotated else EvaluationFile)
     if _key(path) != key:
         raise DataError(f"{path} was changed while it was read; start again when it is complete")
@@ -133,9 +138,8 @@ def _read(path: str, key: tuple | None, schema: type) -> Annotations:
         )
         if which.any()
     ]
-    in_crowds = crowds_doubt(categories, columns.classes, columns.crowds)
-    if in_crowds:
-        doubts.append(in_crowds)
+    told = crowds_doubt(categories, columns.classes, columns.crowds), _names_doubt(categories)
+    doubts += filter(None, told)
     return Annotations(
         path=path,
         key=key,
@@ -255,6 +259,20 @@ def crowds_doubt(categories: list[Category], classes: np.ndarray, crowds: np.nda
         f"all {(classes == only[0]).sum()} objects of class {first.name!r} (id {first.id!r}){more} "
         f"are crowds (iscrowd 1), which training leaves out: they count as never seen. Where they "
         f"are single objects, as those that CVAT's brush draws, set their iscrowd to 0."
+    )
+
+
+def _names_doubt(categories: list[Category]) -> str | None:
+    """What to say of classes of one name; None if there are none."""
+    by_name: dict[str, list[Id]] = {}
+    for category in categories:
+        by_name.setdefault(category.name, []).append(category.id)
+    name, ids = max(by_name.items(), key=lambda item: len(item[1]))
+    if len(ids) == 1:
+        return None
+    return (
+        f"{len(ids)} categories are named {name!r}, with ids {', '.join(map(repr, ids[:5]))}; they "
+        f"are told apart by id here: rename them, or join them if they are one class"
     )
 
 

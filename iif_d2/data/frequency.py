@@ -302,6 +302,6 @@ def _compare_with_stated(path: str, categories: list[Any], frequency: ClassFrequ
             "%s: the counts that 'categories' states are not those of its annotations for %d of %d "
             "classes (first: %r, stated %d images and %d instances, found %d and %d). "
             "The annotations are used.",
-            path, len(differ), len(counted), frequency.class_names[differ[0]],
+            path, len(differ), len(counted), frequency.labels[differ[0]],
             *stated[differ[0]], *counted[differ[0]],
         )  # fmt: skip

@@ -6,7 +6,9 @@ Numbers only. `iif_d2.count_class_frequency` makes them from a data set; every m
 
 from __future__ import annotations
 
+import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -138,6 +140,15 @@ class ClassFrequency:
         return np.select(
             [self.image_count <= rare, self.image_count <= common], ["r", "c"], default="f"
         )
+
+    @functools.cached_property
+    def labels(self) -> list[str]:
+        """The C names for messages, with the class's number where several have one name."""
+        times = Counter(self.class_names)
+        return [
+            f"{name} (class {index})" if times[name] > 1 else name
+            for index, name in enumerate(self.class_names)
+        ]
 
     def describe(self) -> str:
         """A few words that tell one table from another in a message."""

@@ -15,7 +15,7 @@ import torch
 
 from .schema import AnnotatedImage, Category, Id, Image
 
-__all__ = ["Annotations", "Labels", "Texts", "live_annotations"]
+__all__ = ["Annotations", "Labels", "Texts", "crowds_only", "live_annotations"]
 
 _BLOCK = 4096  # texts joined at a time
 _live: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
@@ -28,13 +28,25 @@ class Labels(NamedTuple):
     Attributes:
         categories: in the order of their ids.
         images, classes: int64 (M,) each, the places of M annotations' images and categories.
+        crowds: bool (M,).
         num_images: images in the file.
     """
 
     categories: list[Category]
     images: np.ndarray
     classes: np.ndarray
+    crowds: np.ndarray
     num_images: int
+
+
+def crowds_only(classes: np.ndarray, crowds: np.ndarray, num_classes: int) -> np.ndarray:
+    """bool (C,): classes with objects of which each is a crowd, so that none is learnt from.
+
+    Args:
+        classes, crowds: int64 and bool (M,), of M objects.
+    """
+    single = np.bincount(classes[~crowds], minlength=num_classes)
+    return (np.bincount(classes, minlength=num_classes) > 0) & (single == 0)
 
 
 class Texts:
@@ -70,7 +82,7 @@ class Annotations:
     without_area: np.ndarray  # bool (M,)
     unusable: np.ndarray  # bool (M,), a mask without a polygon of three points
     has_masks: bool
-    unlocated: tuple[int, Image] | None  # the first without a file, after its place in the json
+    unlocated: tuple[int, Image] | None  # the first of no file on disk, and its place
     repeated_id: tuple[int, Id] | None  # the first annotation's, after its place in the json
     doubts: list[str]  # what Detectron2 leaves out
     image_texts: Texts

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import mmap
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,15 @@ import msgspec
 
 from ..errors import DataError
 
+# A text, so that nothing inside it is found, or what Python's json writes and json has not.
+_NOT_JSON = re.compile(rb'"[^"\\]*(?:\\.?[^"\\]*)*(?:"|\Z)|-?Infinity|NaN', re.DOTALL)
+
 
 def decode_json(path: str | os.PathLike, schema: Any, kind: str) -> Any:
     """The content of a json file as `schema`, a msgspec type; `kind` names it in errors.
 
-    The file is mapped, not copied; a `msgspec.Raw` in the result keeps it mapped.
+    The file is mapped, not copied; a `msgspec.Raw` in the result keeps it mapped. One with NaN or
+    Infinity, as Python writes them, is read as if it had null there.
 
     Raises:
         DataError: no such file, not json, cut short, or of another type than the schema says.
@@ -33,7 +38,19 @@ def decode_json(path: str | os.PathLike, schema: Any, kind: str) -> Any:
         # Some editors write a byte order mark, which json does not allow.
         start = 3 if content[:3] == b"\xef\xbb\xbf" else 0
         with paused_gc():
-            return msgspec.json.decode(memoryview(content)[start:], type=schema)
+            try:
+                return msgspec.json.decode(memoryview(content)[start:], type=schema)
+            except msgspec.ValidationError:
+                raise
+            except msgspec.DecodeError:
+                if content.find(b"NaN") < 0 and content.find(b"Infinity") < 0:
+                    raise
+            plain = _NOT_JSON.sub(_as_json, memoryview(content)[start:])
+            return msgspec.json.decode(plain, type=schema)
+
+
+def _as_json(found: re.Match) -> bytes:
+    return found[0] if found[0].startswith(b'"') else b"null"
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from .schema import Number, Rle
 # A polygon of three points or more without its numbers, and a mask of such polygons.
 _POLYGON = rb"\[,{5}(?:,,)*\]"
 _OUTLINE = re.compile(rb"\[%b(?:,%b)*\]" % (_POLYGON, _POLYGON)).fullmatch
+_NONE = (b"null", b'""', b"false", b"{}")
 _FOUR_DIGITS = re.compile(rb"\d{4}").search
 PLAIN_BELOW = 1000  # pixels
 
@@ -24,8 +25,8 @@ PLAIN_BELOW = 1000  # pixels
 def plain_masks(texts: Sequence) -> np.ndarray:
     """int8 (N,) for valid json texts: 1 a mask, 0 none, -1 has to be decoded to be judged.
 
-    Judged as text, in a tenth of the time, are null and polygons of three points or more with
-    coordinates from 0 to below `PLAIN_BELOW`.
+    Judged as text, in a tenth of the time, are null (or "", {}, false) and polygons of three points
+    or more with coordinates from 0 to below `PLAIN_BELOW`.
     """
     joined = b"\0".join(texts)
     outlines = joined.translate(None, b"0123456789. \t\r\n").split(b"\0")[: len(texts)]
@@ -39,7 +40,7 @@ def plain_masks(texts: Sequence) -> np.ndarray:
 
 @functools.lru_cache(1 << 14)
 def _judged(outline: bytes) -> int:
-    return 1 if _OUTLINE(outline) else 0 if outline == b"null" else -1
+    return 1 if _OUTLINE(outline) else 0 if outline in _NONE else -1
 
 
 def mask_problem(mask: list[list[Number]] | Rle | None, height: int, width: int) -> str | None:

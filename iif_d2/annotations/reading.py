@@ -17,13 +17,15 @@ import msgspec
 import numpy as np
 
 from ..errors import DataError
-from .columns import Annotations, Labels, Texts, live_annotations
+from .columns import Annotations, Labels, Texts, crowds_only, live_annotations
 from .decoding import decode_json, json_errors, paused_gc
+from .faults import with_all_faults
 from .masks import PLAIN_BELOW, drawn_polygons, mask_problem, plain_masks
 from .schema import (
     Annotation,
     AnnotationFile,
     Category,
+    CategoryFile,
     EvaluationFile,
     Id,
     Image,
@@ -31,7 +33,7 @@ from .schema import (
     Mask,
 )
 
-__all__ = ["read_annotations", "read_labels"]
+__all__ = ["crowds_doubt", "read_annotations", "read_categories", "read_labels"]
 
 _KIND = "an LVIS or COCO annotation file"
 _BLOCK = 1000  # objects decoded at a time; what is made of them stays in a processor's cache
@@ -44,6 +46,17 @@ _decode_annotations = msgspec.json.Decoder(list[Annotation]).decode
 _decode_masks = msgspec.json.Decoder(list[Mask]).decode
 
 
+def read_categories(path: str | os.PathLike) -> list[Category]:
+    """The classes alone, in the order of their ids.
+
+    Raises:
+        DataError: as `read_labels`.
+    """
+    path = os.fspath(path)
+    with with_all_faults(path):
+        return _checked_categories(path, decode_json(path, CategoryFile, _KIND).categories)
+
+
 def read_labels(path: str | os.PathLike) -> Labels:
     """All that counting needs, checked.
 
@@ -52,12 +65,15 @@ def read_labels(path: str | os.PathLike) -> Labels:
             category without a name. The message says where, and what to do.
     """
     path = os.fspath(path)
-    file = decode_json(path, LabelFile, _KIND)
-    categories = _checked_categories(path, file.categories)
-    image_places = _places_of_ids(path, "images", file.images)
-    class_places = _places_of_ids(path, "categories", categories)
-    places = _references(path, file.annotations, 0, image_places, class_places)
-    return Labels(categories, *places, len(file.images))
+    with with_all_faults(path):
+        file = decode_json(path, LabelFile, _KIND)
+        categories = _checked_categories(path, file.categories)
+        image_places = _places_of_ids(path, "images", file.images)
+        class_places = _places_of_ids(path, "categories", categories)
+        images, classes = _references(path, file.annotations, 0, image_places, class_places)
+    flags = map(bool, map(attrgetter("iscrowd"), file.annotations))
+    crowds = np.fromiter(flags, bool, len(file.annotations))
+    return Labels(categories, images, classes, crowds, len(file.images))
 
 
 def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotations:
@@ -74,7 +90,7 @@ def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotat
     found = live_annotations(key)
     if found is not None:
         return found
-    with paused_gc():
+    with with_all_faults(path), paused_gc():
         found = _read(path, key, AnnotationFile if annotated else EvaluationFile)
     if _key(path) != key:
         raise DataError(f"{path} was changed while it was read; start again when it is complete")
@@ -107,12 +123,18 @@ def _read(path: str, key: tuple | None, schema: type) -> Annotations:
     areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
     outside = _outside(boxes, sizes[columns.images])
     doubts = (
-        _doubt(file.annotations, outside, "a 'bbox' that is empty or lies outside the image"),
+        _doubt(
+            file.annotations,
+            outside,
+            "a 'bbox' that is empty (null, NaN, no size) or lies outside the image",
+        ),
         _doubt(
             file.annotations,
             columns.unusable,
             "no polygon of three points or more in 'segmentation'",
         ),
+        crowds_doubt(categories, columns.classes, columns.crowds),
+        _names_doubt(categories),
     )
     by_image = np.argsort(columns.images, kind="stable")
     first = np.cumsum(np.bincount(columns.images + 1, minlength=len(images) + 1))
@@ -161,8 +183,9 @@ def _read_columns(
         places = range(start, start + len(block))
         rows = _decoded(_decode_annotations, path, "annotations", block, places)
         of_image, classes = _references(path, rows, start, image_places, class_places)
-        numbers = chain.from_iterable(map(attrgetter("bbox"), rows))
-        boxes = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
+        numbers = list(chain.from_iterable(map(attrgetter("bbox"), rows)))
+        boxes = np.array(numbers, dtype=np.float64).reshape(-1, 4)
+        boxes[np.isnan(boxes).any(axis=1)] = 0.0  # as empty as one that Detectron2 leaves out
         areas = np.array([row.area for row in rows], dtype=np.float64)
         crowds = np.array([bool(row.iscrowd) for row in rows], dtype=bool)
         ids += [row.id for row in rows]
@@ -216,6 +239,34 @@ def _doubt(texts: list, which: np.ndarray, what: str) -> str | None:
     )
 
 
+def crowds_doubt(categories: list[Category], classes: np.ndarray, crowds: np.ndarray) -> str | None:
+    """What to say of classes of which all objects are crowds; None if there are none."""
+    only = np.flatnonzero(crowds_only(classes, crowds, len(categories)))
+    if not len(only):
+        return None
+    first = categories[only[0]]
+    more = f", and of {len(only) - 1} more classes," if len(only) > 1 else ""
+    return (
+        f"all {(classes == only[0]).sum()} objects of class {first.name!r} (id {first.id!r}){more} "
+        f"are crowds (iscrowd 1), which training leaves out: they count as never seen. Where they "
+        f"are single objects, as those that CVAT's brush draws, set their iscrowd to 0."
+    )
+
+
+def _names_doubt(categories: list[Category]) -> str | None:
+    """What to say of classes of one name; None if there are none."""
+    by_name: dict[str, list[Id]] = {}
+    for category in categories:
+        by_name.setdefault(str(category.name), []).append(category.id)
+    name, ids = max(by_name.items(), key=lambda item: len(item[1]))
+    if len(ids) == 1:
+        return None
+    return (
+        f"{len(ids)} categories are named {name!r}, with ids {', '.join(map(repr, ids[:5]))}; they "
+        f"are told apart by id here: rename them, or join them if they are one class"
+    )
+
+
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """bool (M,): boxes that are empty, or have nothing in their image."""
     low, sides = boxes[:, :2], boxes[:, 2:]
@@ -242,12 +293,16 @@ def _checked_categories(path: str, categories: list[Category]) -> list[Category]
     if not categories:
         raise DataError(f"{path}: 'categories' is empty; a detector needs at least one class")
     for index, category in enumerate(categories):
-        if not category.name.strip():
+        if not str(category.name).strip():
             raise DataError(
                 f"{path}: categories[{index}] (id {category.id}) has no name; give it one"
             )
     _places_of_ids(path, "categories", categories)
-    return sorted(categories, key=attrgetter("id"))
+    if len({isinstance(category.id, str) for category in categories}) > 1:
+        raise DataError(
+            f"{path}: some ids in 'categories' are text and others numbers; write one kind"
+        )
+    return [categories[place] for place in _order([category.id for category in categories])]
 
 
 def _places_of_ids(path: str, field: str, records: list) -> dict[Id, int]:
@@ -275,7 +330,7 @@ def _repeated(ids: list) -> tuple[int, Id] | None:
 
 
 def _check_images(path: str, images: list[Image]) -> tuple[int, Image] | None:
-    """The first of which the file does not say where it is, after its place."""
+    """The first of which the file does not say where on disk it is, after its place."""
     _places_of_ids(path, "images", images)
     unlocated = None
     for index, image in enumerate(images):
@@ -286,7 +341,8 @@ def _check_images(path: str, images: list[Image]) -> tuple[int, Image] | None:
                 f"{path}: images[{index}] (id {image.id!r}) has height {height} and width {width}; "
                 f"correct them"
             )
-        if unlocated is None and not (image.file_name or image.coco_url):
+        name = image.file_name or image.coco_url and "."
+        if unlocated is None and (not name or "://" in name):
             unlocated = index, image
     return unlocated
 

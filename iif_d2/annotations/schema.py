@@ -1,23 +1,42 @@
-"""The msgspec types of the files this package reads: annotations and saved frequencies."""
+"""The msgspec types of the files this package reads: annotations and saved frequencies.
+
+What Detectron2 trains on is read: 1.0 or true where others write 1, ids as text, "" for nothing.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Raw, Struct
 
-Id = int | str  # COCO and LVIS number their images; other people's files name them
+Id = int | float | str  # COCO and LVIS number things; other people's files name them, or have 1.0
+Flag = bool | int | float | None
 Number = int | float  # as json spells it: Detectron2 gives 5 where the file has 5
 
 
 class Category(Struct, gc=False):
-    """One class. LVIS adds its training statistics, and `frequency` 'r', 'c' or 'f'."""
+    """One class. LVIS adds its training statistics, and `frequency` 'r', 'c' or 'f'.
 
-    id: int
-    name: str
-    image_count: int | None = None
-    instance_count: int | None = None
-    frequency: str | None = None
+    Statistics of another kind are other people's, and mean nothing here: they become None.
+    """
+
+    id: Id
+    name: str | bool | int | float
+    image_count: Any = None
+    instance_count: Any = None
+    frequency: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            self.name = str(self.name).lower()  # as json spells it
+        self.image_count = _count(self.image_count)
+        self.instance_count = _count(self.instance_count)
+        self.frequency = self.frequency if self.frequency in ("r", "c", "f") else None
+
+
+def _count(value: Any) -> int | None:
+    number = type(value) in (int, float) and value == value // 1 and value >= 0
+    return int(value) if number else None
 
 
 class CategoryFile(Struct):
@@ -32,7 +51,8 @@ class ImageId(Struct, gc=False):
 
 class Label(Struct, gc=False):
     image_id: Id
-    category_id: int
+    category_id: Id
+    iscrowd: Flag = None
 
 
 class LabelFile(Struct):
@@ -47,12 +67,19 @@ class Image(Struct, gc=False):
     """One image. LVIS finds it by the end of `coco_url`, COCO by `file_name`."""
 
     id: Id
-    height: int
-    width: int
+    height: Number
+    width: Number
     file_name: str | None = None
     coco_url: str | None = None
-    neg_category_ids: list[int] | None = None
-    not_exhaustive_category_ids: list[int] | None = None
+    neg_category_ids: list[Id] | None = None
+    not_exhaustive_category_ids: list[Id] | None = None
+
+    def __post_init__(self) -> None:
+        for side in ("height", "width"):
+            value = getattr(self, side)
+            if value != value // 1:
+                raise ValueError(f"{side} is {value}, and pixels are whole")
+            setattr(self, side, int(value))
 
 
 class ImageFile(Struct):
@@ -70,22 +97,25 @@ class Rle(Struct, gc=False):
 
 
 class Annotation(Struct, gc=False):
-    """One object. `bbox` is x, y, width, height in pixels; the mask is left as text."""
+    """One object. `bbox` is x, y, width, height in pixels; the mask is left as text.
+
+    Without one of its numbers (NaN, null) a box is an empty one.
+    """
 
     image_id: Id
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    id: int | None = None
+    category_id: Id
+    bbox: tuple[float | None, float | None, float | None, float | None]
+    id: Id | bool | None = None
     area: float | None = None
-    iscrowd: int | None = None
+    iscrowd: Flag = None
     segmentation: Raw = Raw(b"null")
-    keypoints: list[Number] | None = None
+    keypoints: list[Number] | Literal[""] | None = None
 
 
 class Mask(Struct, gc=False):
     """One object's mask."""
 
-    segmentation: list[list[Number]] | Rle | None = None
+    segmentation: list[list[Number]] | Rle | Literal[0] | None = None
 
 
 class EvaluationFile(Struct):
@@ -105,12 +135,21 @@ class AnnotationFile(EvaluationFile, kw_only=True):
 class DatasetAnnotation(Struct, gc=False):
     """One object that was checked, with its numbers and its mask as the file has them."""
 
-    category_id: int
-    bbox: list[Number]
+    category_id: Id
+    bbox: list[Number | None]
     area: float | None = None
-    iscrowd: int | None = None
-    segmentation: list[list[Number]] | dict[str, Any] | None = None
-    keypoints: list[Number] | None = None
+    iscrowd: Flag = None
+    segmentation: Any = None  # list[list[Number]] | dict[str, Any] | None
+    keypoints: list[Number] | Literal[""] | None = None
+
+    def __post_init__(self) -> None:
+        if None in self.bbox:
+            self.bbox = [0, 0, 0, 0]
+        if isinstance(self.iscrowd, (bool, float)):
+            self.iscrowd = int(bool(self.iscrowd))
+        self.segmentation = self.segmentation or None
+        if self.keypoints == "":
+            self.keypoints = None
 
 
 class AnnotatedImage(Struct):

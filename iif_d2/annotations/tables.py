@@ -8,6 +8,7 @@ goes to a temporary folder on disk.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,13 +16,15 @@ from typing import Any
 
 from ..errors import DataError, IIFError
 
+# All of a csv is text: a class may be called 007 or true.
 _READERS = {
-    ".parquet": "read_parquet",
-    ".csv": "read_csv",
-    ".tsv": "read_csv",
-    ".jsonl": "read_json_auto",
-    ".ndjson": "read_json_auto",
+    ".parquet": "read_parquet(?)",
+    ".csv": "read_csv(?, all_varchar = true)",
+    ".tsv": "read_csv(?, all_varchar = true)",
+    ".jsonl": "read_json_auto(?)",
+    ".ndjson": "read_json_auto(?)",
 }
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 # Names of the two columns, in lower case and without underscores; LabelName is Open Images' own.
 _IMAGE_COLUMNS = ("imageid", "image", "filename")
 _CLASS_COLUMNS = ("category", "categoryid", "class", "classname", "label", "labelname")
@@ -73,7 +76,7 @@ def count_table(
 
 
 def _count(connection: Any, path: str, class_names: Sequence[str] | None) -> tuple:
-    reader = f"{_READERS[_suffix(path)]}(?)"
+    reader = _READERS[_suffix(path)]
     describe = f"DESCRIBE SELECT * FROM {reader}"  # noqa: S608  (no text of the file's)
     columns = [row[0] for row in connection.execute(describe, [_literal(path)]).fetchall()]
     image = _column(path, columns, _IMAGE_COLUMNS, "images")
@@ -81,7 +84,7 @@ def _count(connection: Any, path: str, class_names: Sequence[str] | None) -> tup
     # Pairs first: a GROUP BY goes to disk when it must, which COUNT(DISTINCT) cannot.
     connection.execute(
         f"CREATE TEMP TABLE pairs AS SELECT {image} AS image, "  # noqa: S608  (_column quotes)
-        f"{label} AS label, count(*) AS objects FROM {reader} GROUP BY ALL",
+        f"CAST({label} AS VARCHAR) AS label, count(*) AS objects FROM {reader} GROUP BY ALL",
         [_literal(path)],
     )
     (nowhere,) = connection.execute("SELECT sum(objects) FROM pairs WHERE image IS NULL").fetchone()
@@ -94,8 +97,11 @@ def _count(connection: Any, path: str, class_names: Sequence[str] | None) -> tup
         "SELECT label, count(*), sum(objects) FROM pairs WHERE label IS NOT NULL "
         "GROUP BY label ORDER BY label"
     ).fetchall()
-    found = {str(name): (int(images), int(objects)) for name, images, objects in counted}
-    names = list(found) if class_names is None else [str(name) for name in class_names]
+    found = {name: (int(images), int(objects)) for name, images, objects in counted}
+    if class_names is not None:
+        names = [str(name) for name in class_names]
+    else:
+        names = sorted(found, key=float) if all(map(_NUMBER.fullmatch, found)) else list(found)
     unknown = sorted(set(found) - set(names))
     if unknown:
         raise DataError(

@@ -100,7 +100,7 @@ def _rows(frequency: ClassFrequency, weights: dict[str, np.ndarray]) -> list[lis
     for index in np.argsort(-frequency.image_count, kind="stable"):
         counts = frequency.image_count[index], "" if instances is None else instances[index]
         values = (f"{values[index]:.5f}" for values in weights.values())
-        rows.append([frequency.class_names[index], groups[index], *counts, *values])
+        rows.append([frequency.labels[index], groups[index], *counts, *values])
     return rows
 
 

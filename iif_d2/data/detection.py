@@ -57,7 +57,10 @@ def detection_dicts(
     if check_consistency:
         _check_classes(names, dicts)
     if not len(dicts):
-        raise DataError(f"no image of {', '.join(names)} has an object to learn from")
+        raise DataError(
+            f"no image of {', '.join(names)} has an object to learn from; add some, and see that "
+            f"not all have iscrowd 1"
+        )
     return dicts
 
 

@@ -111,6 +111,25 @@ class DatasetDicts(Sequence):
         """
         return DatasetDicts([getattr(s, "labels", s) for s in self.sources], self._places)
 
+    def learnt(self) -> DatasetDicts:
+        """`labels` without classes of which all objects are crowds, as they are counted."""
+        labels = self.labels()
+        crowds: set[int] = set()
+        single: set[int] = set()
+        for source in labels.sources:
+            if isinstance(source, Labels):
+                crowds.update(np.unique(source.classes[source.crowds]).tolist())
+                single.update(np.unique(source.classes[~source.crowds]).tolist())
+                continue
+            for place in range(len(source)):
+                for instance in source[place].get("annotations", ()):
+                    kind = crowds if instance.get("iscrowd", 0) else single
+                    kind.add(instance["category_id"])
+        if crowds <= single:
+            return labels
+        sources = [_Without(source, crowds - single) for source in labels.sources]
+        return DatasetDicts(sources, self._places)
+
     def has_objects(self) -> np.ndarray:
         """bool (N,): images with an object that is no crowd."""
 
@@ -135,3 +154,18 @@ class DatasetDicts(Sequence):
             for source in self.labels().sources
         ]
         return np.concatenate(found)[self._places]
+
+
+class _Without:
+    """Dicts without the objects of some classes."""
+
+    def __init__(self, source: Any, classes: set[int]) -> None:
+        self._source, self._classes = source, classes
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self._source[index]
+        kept = [a for a in record["annotations"] if a["category_id"] not in self._classes]
+        return {**record, "annotations": kept}

@@ -37,6 +37,9 @@ def count_class_frequency(
 ) -> ClassFrequency:
     """Count images and instances of each class (Eq. 1).
 
+    Crowds count, as in the numbers that LVIS and COCO publish. A class that has nothing else counts
+    as never seen, since training leaves crowds out and so learns nothing of it.
+
     Args:
         source: the name of a data set registered with Detectron2, a path to an LVIS or COCO json
             or to a Parquet, CSV or JSON-lines table of labels (counted out of core, see `tables`),
@@ -145,7 +148,7 @@ def _resolve(source: str, train: Sequence[str], cache_dir: str | None) -> ClassF
         files = [MetadataCatalog.get(n).get("json_file", n) for n in train if n in DatasetCatalog]
         raise DataError(
             f"{source or ', '.join(files)}: no class has a single training image; check "
-            f"'annotations'"
+            f"'annotations', and that not all have iscrowd 1"
         )
     return frequency
 
@@ -181,21 +184,41 @@ def _count_json(path: str, cache_dir: str | None) -> ClassFrequency:
 
 
 def _count_labels(path: str) -> ClassFrequency:
-    from ..annotations.reading import read_labels
+    from ..annotations.reading import crowds_doubt, read_labels
 
     labels = read_labels(path)
     names = [category.name for category in labels.categories]
-    frequency = ClassFrequency.from_pairs(names, labels.images, labels.classes, labels.num_images)
+    doubt = crowds_doubt(labels.categories, labels.classes, labels.crowds)
+    if doubt:
+        logger.warning("%s: %s", path, doubt)
+    frequency = _count_pairs(names, *labels[1:])
     _compare_with_stated(path, labels.categories, frequency)
     return frequency
 
 
+def _count_pairs(
+    names: Sequence[str],
+    images: np.ndarray,
+    classes: np.ndarray,
+    crowds: np.ndarray,
+    num_images: int,
+) -> ClassFrequency:
+    from ..annotations.columns import crowds_only
+
+    unseen = crowds_only(classes, crowds, len(names))
+    if unseen.any():
+        learnt = ~unseen[classes]
+        images, classes = images[learnt], classes[learnt]
+    return ClassFrequency.from_pairs(names, images, classes, num_images)
+
+
 def _count_dicts(dicts: Iterable[dict], class_names: Sequence[str] | None) -> ClassFrequency:
-    images, classes, num_images = [], [], 0
+    images, classes, crowds, num_images = [], [], [], 0
     for record in dicts:
         for annotation in record.get("annotations", ()):
             images.append(num_images)
             classes.append(annotation["category_id"])
+            crowds.append(bool(annotation.get("iscrowd", 0)))
         num_images += 1
     classes = np.asarray(classes, dtype=np.int64)
     if class_names is None:
@@ -207,7 +230,7 @@ def _count_dicts(dicts: Iterable[dict], class_names: Sequence[str] | None) -> Cl
             f"classes; category_id is contiguous and starts at 0 in Detectron2's format"
         )
     images = np.asarray(images, dtype=np.int64)
-    return ClassFrequency.from_pairs(class_names, images, classes, num_images)
+    return _count_pairs(class_names, images, classes, np.asarray(crowds, dtype=bool), num_images)
 
 
 def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
@@ -226,7 +249,7 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
     json_file = getattr(metadata, "json_file", None)
     if packaged is not None and not (json_file and os.path.isfile(json_file)):
         return packaged
-    if json_file:
+    if json_file and is_in_json_order(name, json_file):
         frequency = _count_json(json_file, cache_dir)
         if packaged is not None and not packaged.same_counts(frequency):
             logger.warning(
@@ -244,6 +267,27 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
     return _count_dicts(dicts, class_names)
 
 
+def is_in_json_order(name: str, json_file: str) -> bool:
+    """Whether a registered data set's classes are in the order of its json's category ids.
+
+    Raises:
+        ConfigError: its metadata have another order, and its loader that of the json.
+    """
+    from ..annotations.reading import read_categories
+    from .builtin import load_builtin
+    from .class_order import check_class_order, class_order_problem, states_classes
+    from .instances import load_instances
+
+    loader = getattr(DatasetCatalog.data.get(name), "func", None)
+    metadata = MetadataCatalog.get(name)
+    if loader is load_builtin or not states_classes(metadata) or not os.path.isfile(json_file):
+        return True
+    categories = read_categories(json_file)
+    if loader is load_instances:
+        check_class_order(name, json_file, categories)
+    return class_order_problem(metadata, categories) is None  # else by what its own loader gives
+
+
 def _compare_with_stated(path: str, categories: list[Any], frequency: ClassFrequency) -> None:
     """LVIS states counts in its categories: those of the training set, in val's file too."""
     stated = [
@@ -258,6 +302,6 @@ def _compare_with_stated(path: str, categories: list[Any], frequency: ClassFrequ
             "%s: the counts that 'categories' states are not those of its annotations for %d of %d "
             "classes (first: %r, stated %d images and %d instances, found %d and %d). "
             "The annotations are used.",
-            path, len(differ), len(counted), frequency.class_names[differ[0]],
+            path, len(differ), len(counted), frequency.labels[differ[0]],
             *stated[differ[0]], *counted[differ[0]],
         )  # fmt: skip

@@ -14,6 +14,8 @@ from ..annotations.masks import drawn_polygons
 from ..annotations.reading import read_annotations
 from ..annotations.schema import DatasetAnnotation, Image
 from ..errors import DataError
+from ..files import local_path
+from .class_order import check_class_order
 from .dicts import DatasetDicts, Labels
 
 logger = logging.getLogger(__name__)
@@ -23,7 +25,9 @@ _LVIS_KEYS = ("bbox", "bbox_mode", "category_id", "iscrowd", "segmentation")
 _COCO_KEYS = ("iscrowd", "bbox", "keypoints", "category_id", "segmentation", "bbox_mode")
 
 
-def load_instances(json_file: str, image_root: str) -> DatasetDicts:
+def load_instances(
+    json_file: str, image_root: str, dataset_name: str | None = None
+) -> DatasetDicts:
     """The dataset dicts of an LVIS or COCO json, as Detectron2's own loaders give them.
 
     Category ids become contiguous in the order of their ids. An LVIS image lies under `image_root`
@@ -35,17 +39,23 @@ def load_instances(json_file: str, image_root: str) -> DatasetDicts:
     each time it is asked for, equal and new, so changing one changes no other: code that changes
     them takes `list(load_instances(...))`, which has the price of all dicts. See `DatasetDicts`.
 
+    Args:
+        dataset_name: of a registered data set, whose metadata must have the classes in this order.
+
     Raises:
         DataError: the file cannot be used; the message says which field, and what to do.
+        ConfigError: the metadata have another order of classes.
     """
     file = read_annotations(json_file)
     if file.unlocated is not None:
-        image_path(json_file, *file.unlocated, image_root, False)  # raises
+        image_path(json_file, *file.unlocated, image_root, bool(file.negatives.any()))  # raises
     if file.repeated_id is not None:
         place, id = file.repeated_id
         raise DataError(
             f"{json_file}: annotations[{place}].id {id} is there twice; ids must be unique"
         )
+    if dataset_name is not None:
+        check_class_order(dataset_name, json_file, file.categories)
     for doubt in file.doubts:
         logger.warning("%s: %s", json_file, doubt)
     logger.info("%s: %d images, %d instances", json_file, len(file), len(file.classes))
@@ -104,7 +114,7 @@ def image_path(json_file: str, index: int, image: Image, root: str, federated: b
     """Where an image of the json lies; `federated` tells LVIS, which goes by `coco_url`.
 
     Raises:
-        DataError: the json does not say.
+        DataError: the json does not say, or names an address.
     """
     from_url = "/".join(image.coco_url.split("/")[-2:]) if image.coco_url else None
     relative = (from_url or image.file_name) if federated else (image.file_name or from_url)
@@ -113,6 +123,7 @@ def image_path(json_file: str, index: int, image: Image, root: str, federated: b
             f"{json_file}: images[{index}] (id {image.id}) has neither 'file_name' nor 'coco_url'; "
             f"say where the image is"
         )
+    local_path(relative, f"{json_file}: images[{index}].file_name (id {image.id})")
     return os.path.join(root, relative)
 
 

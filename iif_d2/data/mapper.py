@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 import time
 from typing import Any
 
+import torch
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
 from detectron2.utils.logger import log_every_n_seconds
 
 from ..errors import DataError
+from ..files import local_path
+from .pictures import REMEDY, look_at
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +24,17 @@ _SLOW = 5.0  # seconds of reading an image that are worth a word
 class LongTailDatasetMapper(DatasetMapper):
     """Reads, augments and formats one image as `DatasetMapper` does.
 
+    That its EXIF orientation turns a picture, which boxes have to follow, is said once.
+
     Raises:
-        DataError: the image is missing, no file, broken or of another size than its annotation
-            says, or its masks are of a kind that INPUT.MASK_FORMAT does not take.
+        DataError: the image is missing, an address, no file, broken, of more than 8 bits a pixel or
+            of another size than its annotation says, or its masks are of a kind that
+            INPUT.MASK_FORMAT does not take.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._turn_said = torch.zeros(1, dtype=torch.bool).share_memory_()  # by any worker
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
         where = f"image {dataset_dict.get('file_name')} (id {dataset_dict.get('image_id')})"
@@ -42,17 +50,23 @@ class LongTailDatasetMapper(DatasetMapper):
                     f"{where} has run-length masks, which INPUT.MASK_FORMAT polygon cannot take; "
                     f"set INPUT.MASK_FORMAT bitmask"
                 )
-        if _waits_for_a_writer(dataset_dict["file_name"]):
-            raise DataError(f"{where} is no file; check the image root")
+        for key, path in dataset_dict.items():
+            if key.endswith("file_name"):  # of segmentations, too
+                local_path(path, f"{key} of image {dataset_dict.get('image_id')}")
         start = time.monotonic()
         try:
             return self._patiently(dataset_dict, where)
+        except DataError:
+            raise
         except FileNotFoundError:
+            windows = "\\" in dataset_dict["file_name"]
             raise DataError(
+                f"{where} does not exist: its name has a backslash, as Windows writes paths; write "
+                f"/ in the json's file_name" if windows else
                 f"{where} does not exist; check the image root and $DETECTRON2_DATASETS"
-            ) from None
+            ) from None  # fmt: skip
         except SizeMismatchError as error:
-            raise DataError(f"{where}: {error}; correct its width and height") from None
+            raise DataError(f"{where}: {self._mismatch(dataset_dict, where, error)}") from None
         except Exception:  # as many kinds as there are ways to break a file
             try:
                 read_image(dataset_dict["file_name"], self.image_format)
@@ -73,19 +87,35 @@ class LongTailDatasetMapper(DatasetMapper):
         """A network drive may fail for a moment; what still fails after `_WAITS` raises."""
         for wait in _WAITS:
             try:
-                return super().__call__(dataset_dict)
+                return self._read(dataset_dict, where)
             except SizeMismatchError:
                 raise
             except (OSError, SyntaxError) as error:
                 logger.warning("%s: %s; trying again in %g s", where, error, wait)
                 time.sleep(wait)
-        return super().__call__(dataset_dict)
+        return self._read(dataset_dict, where)
 
+    def _read(self, dataset_dict: dict[str, Any], where: str) -> dict[str, Any] | None:
+        turn = look_at(dataset_dict["file_name"], where)
+        mapped = super().__call__(dataset_dict)
+        # A quarter turn that the sizes of the json follow was there when the boxes were drawn.
+        followed = turn and "90" in turn and dataset_dict.get("height") != dataset_dict.get("width")
+        if turn and not followed and not self._turn_said:
+            self._turn_said.fill_(True)
+            logger.warning(
+                "%s is %s when it is read, as its EXIF orientation says, and others may be; %s",
+                where, turn, REMEDY,
+            )  # fmt: skip
+        return mapped
 
-def _waits_for_a_writer(path: str) -> bool:
-    """Whether it is a pipe or the like, which would be waited for, forever."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False  # missing, or of a kind that only Detectron2's PathManager knows
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    def _mismatch(self, dataset_dict: dict[str, Any], where: str, error: Exception) -> str:
+        """What is wrong with the sizes, and what to do."""
+        turn = look_at(dataset_dict["file_name"], where)
+        if not turn or "90" not in turn:
+            return f"{error}; correct its width and height"
+        height, width = dataset_dict.get("height"), dataset_dict.get("width")
+        return (
+            f"it is {turn} when it is read, as its EXIF orientation says, and its annotation has "
+            f"width {width} and height {height} as stored; {REMEDY}; where they were drawn on the "
+            f"turned picture, exchange width and height"
+        )

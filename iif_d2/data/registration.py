@@ -9,8 +9,8 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
-from ..annotations.decoding import decode_json
-from ..annotations.schema import Category, CategoryFile
+from ..annotations.reading import read_categories
+from ..annotations.schema import Category
 from ..errors import ConfigError
 from ..frequency import ClassFrequency
 from .frequency import count_class_frequency
@@ -48,7 +48,8 @@ def register_long_tail_instances(
         name: what DATASETS.TRAIN and DATASETS.TEST call it.
         json_file: annotations in LVIS or COCO format.
         image_root: the folder that the json's image paths start from.
-        metadata: further keys for Detectron2's MetadataCatalog.
+        metadata: further keys for Detectron2's MetadataCatalog. Classes are in the order of the
+            json's category ids; a key that says otherwise is refused when the data are first used.
 
     Raises:
         ConfigError: the name is taken by other data.
@@ -59,7 +60,7 @@ def register_long_tail_instances(
         if all(getattr(known, key, None) == value for key, value in paths.items()):
             return
         raise ConfigError(f"a data set {name!r} is registered already; choose another name")
-    DatasetCatalog.register(name, functools.partial(load_instances, *paths.values()))
+    DatasetCatalog.register(name, functools.partial(load_instances, *paths.values(), name))
     MetadataCatalog.get(name).set(**paths, evaluator_type="lvis", **(metadata or {}))
     attach_class_frequency(name)
 
@@ -98,8 +99,7 @@ def _categories(metadata: Metadata) -> list[Category] | None:
     json_file = metadata.get("json_file")
     if not json_file or not os.path.isfile(json_file):
         return None
-    content = decode_json(json_file, CategoryFile, "an LVIS or COCO annotation file")
-    return sorted(content.categories, key=lambda category: category.id)
+    return read_categories(json_file)
 
 
 _ON_FIRST_USE = {

@@ -90,7 +90,9 @@ class TrainingBatches:
         """What a yaml config says, its sampler made from the labels alone."""
 
         def make_sampler(dicts: DatasetDicts) -> Sampler:
-            made = _train_loader_from_config(cfg, mapper=mapper, dataset=dicts.labels())
+            by_class = "RepeatFactor" in cfg.DATALOADER.SAMPLER_TRAIN
+            labels = dicts.learnt() if by_class else dicts.labels()
+            made = _train_loader_from_config(cfg, mapper=mapper, dataset=labels)
             return made["sampler"]
 
         return cls(
@@ -198,8 +200,14 @@ def _wide(dicts: DatasetDicts) -> np.ndarray:
 def repeat_factors(
     dataset_dicts: Sequence[dict], repeat_thresh: float, sqrt: bool = True
 ) -> torch.Tensor:
-    """Detectron2's `repeat_factors_from_category_frequency`, without making the dicts whole."""
-    labels = dataset_dicts.labels() if isinstance(dataset_dicts, DatasetDicts) else dataset_dicts
+    """Detectron2's `repeat_factors_from_category_frequency`, without making the dicts whole.
+
+    Classes of which all objects are crowds repeat nothing, since nothing is learnt of them.
+    """
+    dicts = (
+        dataset_dicts if isinstance(dataset_dicts, DatasetDicts) else DatasetDicts([dataset_dicts])
+    )
+    labels = dicts.learnt()
     return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         labels, repeat_thresh, sqrt
     )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import read_image
+from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
+from PIL import Image
 from torch import nn
 
+from ..data.pictures import look_at
 from ..errors import DataError
 from .detections import Detections
 from .rle_inference import rle_masks
@@ -21,7 +21,7 @@ def detect(cfg: CfgNode, model: nn.Module, image: np.ndarray) -> Detections:
     """What the model finds on a uint8 RGB (H, W, 3) picture, resized as `cfg` tests."""
     height, width = image.shape[:2]
     resize = T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-    network = image if cfg.INPUT.FORMAT == "RGB" else image[:, :, ::-1]
+    network = convert_PIL_to_numpy(Image.fromarray(image), cfg.INPUT.FORMAT)
     network = resize.get_transform(network).apply_image(network)
     tensor = torch.as_tensor(network.astype("float32").transpose(2, 0, 1))
     model = rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)
@@ -33,11 +33,14 @@ def read_picture(path: str) -> np.ndarray:
     """A picture as uint8 RGB (H, W, 3).
 
     Raises:
-        DataError: it is missing, no file or damaged.
+        DataError: it is missing, an address, no file, damaged, or of more than 8 bits a pixel.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise DataError(f"picture {path} is no file; correct the name")  # a pipe waits forever
+    where = f"picture {path}"
     try:
+        look_at(path, where)
         return read_image(path, "RGB")
+    except DataError:
+        raise
     except Exception as error:  # as many kinds as there are ways to break a file
-        raise DataError(f"picture {path} cannot be read: {error}; copy it again") from None
+        remedy = "write / for the backslash, Windows' own" if "\\" in path else "copy it again"
+        raise DataError(f"{where} cannot be read: {error}; {remedy}") from None

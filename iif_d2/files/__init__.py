@@ -10,12 +10,14 @@ from .disk import (
     restored_on_error,
     write_atomically,
 )
+from .paths import local_path
 
 __all__ = [
     "cached",
     "content_key",
     "csv_text",
     "hold_folder",
+    "local_path",
     "read_ahead",
     "replacing",
     "restored_on_error",

@@ -105,6 +105,6 @@ def _compute(variant: str, count: np.ndarray, total: int) -> np.ndarray:
 
 
 def _listing(frequency: ClassFrequency, indices: np.ndarray, most: int = 20) -> str:
-    names = [frequency.class_names[index] for index in indices[:most]]
+    names = [frequency.labels[index] for index in indices[:most]]
     more = f" and {len(indices) - most} more" if len(indices) > most else ""
     return f"{len(indices)} of {len(frequency)} classes ({', '.join(names)}{more})"

@@ -23,6 +23,7 @@ from ..evaluation import Detections, LongTailEvaluator, rle_masks
 from ..evaluation.ground_truth import GroundTruth
 from ..evaluation.lvis_evaluation import RESULTS_FILE
 from ..evaluation.results import Results, load_class_ap, load_results, save_results
+from ..files import local_path
 from ..frequency import ClassFrequency
 
 
@@ -49,6 +50,9 @@ class Run:
         self.folder = folder
         self.name = os.path.basename(os.path.abspath(folder))
         self.cfg = load_config(config, [*opts, "OUTPUT_DIR", folder])
+        trained = os.path.isfile(os.path.join(folder, "last_checkpoint"))
+        if not trained and "MODEL.WEIGHTS" not in opts:  # anybody may have written the config
+            local_path(self.cfg.MODEL.WEIGHTS, f"{config}: MODEL.WEIGHTS")
         self.model = load_trained_model(self.cfg, resume=True)
         self._places: list[str] = []
 

@@ -66,8 +66,8 @@ def plain_outcome(path) -> tuple | None:
     sound = (
         len(set(images)) == len(images) and len(set(ids)) == len(ids)
         and all(category["name"].strip() for category in categories)
-        and all(type(i) in (int, str) and i in images for i, _ in labels)
-        and all(type(c) is int and c in ids for _, c in labels)
+        and all(type(i) in (int, float, str) and i in images for i, _ in labels)
+        and all(type(c) in (int, float, str) and c in ids for _, c in labels)
     )  # fmt: skip
     if not sound:
         return None

@@ -108,3 +108,18 @@ def test_class_by_class(tmp_path):
     assert objects == [(pairs[:, 1] == c).sum() for c in labels]
     assert images == [len(set(pairs[pairs[:, 1] == c, 0])) for c in labels]
     assert num_images == len(set(pairs[:, 0]))
+
+
+@pytest.mark.parametrize(
+    "labels", [("true", "false"), ("007", "010"), ("2024-01-01", "NA"), ("1.0", "10.0", "2.0")]
+)
+def test_names_of_a_csv_keep_their_text(tmp_path, labels):
+    path = tmp_path / "a.csv"
+    path.write_text("image_id,category\n" + "".join(f"0{i},{n}\n" for i, n in enumerate(labels)))
+    frequency = count_class_frequency(path)
+    assert set(frequency.class_names) == set(labels) and frequency.num_images == len(labels)
+
+
+def test_true_and_false_of_other_tables_are_spelled_as_in_json(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"image": 1, "label": true}\n{"image": 1, "label": false}\n')
+    assert count_class_frequency(tmp_path / "a.jsonl").class_names == ("false", "true")

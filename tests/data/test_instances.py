@@ -224,7 +224,7 @@ BAD = {
                      {"size": [64, 64], "counts": "o"}, {"size": [4, 4], "counts": [16]}),
     "image_id": ("a", 1.5, None),
     "category_id": (1000, "1", True),
-    "id": ("1", 1.5),
+    "id": ([1], {}),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from detectron2.data.detection_utils import get_fed_loss_cls_weights
 from iif_d2 import count_class_frequency, register_long_tail_instances
 from iif_d2.data import attach_class_frequency, registration
 from iif_d2.errors import ConfigError
+from iif_d2.evaluation.lvis_evaluation import dataset_ground_truth
 
 from ..conftest import CATEGORY_IDS, CLASS_NAMES, make_dataset
 
@@ -116,3 +117,59 @@ def test_frequency_may_be_a_saved_file_or_an_annotation_json(
     )
     with pytest.raises(ConfigError, match="of other classes than tiny_lvis: class 0 is 'never'"):
         config_frequency(cfg).resolve()
+
+
+OTHER_ORDER = {
+    "own map": {"thing_dataset_id_to_contiguous_id": {3: 2, 5: 0, 6: 1, 11: 3}},
+    "own names": {"thing_classes": ["disc", "bar", "square", "never"]},
+    "fewer names": {"thing_classes": ["square", "disc"]},
+    "fewer ids": {"thing_dataset_id_to_contiguous_id": {3: 0, 5: 1}},
+}
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("metadata", OTHER_ORDER.values(), ids=OTHER_ORDER.keys())
+def test_another_order_of_classes_is_refused_by_all(dataset, forget, metadata, later):
+    """Counting, training and evaluation mean the same class by a number, or none of them works."""
+    forget.append("reordered")
+    register_long_tail_instances("reordered", *map(str, dataset), {} if later else metadata)
+    if later:
+        MetadataCatalog.get("reordered").set(**metadata)
+    for use in (count_class_frequency, DatasetCatalog.get, dataset_ground_truth):
+        with pytest.raises(ConfigError, match="'reordered' contradict .*; leave that key out"):
+            use("reordered")
+
+
+def test_the_same_order_and_other_words_are_taken(dataset, forget):
+    forget += ["said_again", "translated"]
+    same = {"thing_dataset_id_to_contiguous_id": {11: 3, 3: 0, 5: 1, 6: 2},
+            "thing_classes": list(CLASS_NAMES)}  # fmt: skip
+    words = {"thing_classes": ["carré", "disque", "barre", "jamais"]}
+    for name, metadata in (("said_again", same), ("translated", words)):
+        register_long_tail_instances(name, *map(str, dataset), metadata)
+        assert len(DatasetCatalog.get(name)) == len(dataset_ground_truth(name))
+        assert count_class_frequency(name).same_counts(count_class_frequency(str(dataset[0])))
+
+
+def test_ones_own_loader_may_have_its_own_order(dataset, dataset_name, forget):
+    """Its dicts decide; they are counted, and evaluation goes by its map."""
+    forget.append("own_loader")
+    numbers = [2, 0, 1, 3]  # of the json's classes
+
+    def load():
+        return [
+            {**r, "annotations": [{**a, "category_id": numbers[a["category_id"]]} for a in r["annotations"]]}
+            for r in DatasetCatalog.get(dataset_name)
+        ]  # fmt: skip
+
+    DatasetCatalog.register("own_loader", load)
+    MetadataCatalog.get("own_loader").set(
+        json_file=str(dataset[0]),
+        thing_classes=["disc", "bar", "square", "never"],
+        thing_dataset_id_to_contiguous_id=dict(zip(CATEGORY_IDS, numbers)),
+    )
+    counted = count_class_frequency("own_loader")
+    by_json = count_class_frequency(str(dataset[0]))
+    assert counted.image_count[numbers].tolist() == by_json.image_count.tolist()
+    names = [category.name for category in dataset_ground_truth("own_loader").categories]
+    assert names == list(counted.class_names) == ["disc", "bar", "square", "never"]

@@ -1,0 +1,59 @@
+"""What Detectron2 makes of a picture without a word, looked at before it is read."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from PIL import Image
+
+from ..errors import DataError
+from ..files import local_path
+
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: "mirrored",
+    3: "turned by 180 degrees",
+    4: "mirrored and turned by 180 degrees",
+    5: "mirrored and turned by 90 degrees",
+    6: "turned by 90 degrees",
+    7: "mirrored and turned by 90 degrees",
+    8: "turned by 90 degrees",
+}
+REMEDY = (
+    "where the boxes were drawn on the pixels as stored, remove the orientation from the files "
+    "(exiftool -Orientation= FILES)"
+)
+
+
+def look_at(path: str, where: str) -> str | None:
+    """How the picture's EXIF orientation turns it when it is read; None if it does not.
+
+    Reads the head of the file alone.
+
+    Args:
+        where: what messages call the picture.
+
+    Raises:
+        DataError: an address, a pipe that would be waited for, or pixels of 16 or 32 bits, of which
+            Pillow makes 255 wherever they are larger.
+        Exception: it cannot be read; the kind depends on what is wrong.
+    """
+    local_path(path, where)
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{where} is no file; check the image root")
+    with Image.open(path) as image:
+        if image.mode == "F" or image.mode.startswith("I"):
+            raise DataError(
+                f"{where} has pixels of {16 if '16' in image.mode else 32} bits (Pillow's mode "
+                f"{image.mode}), and would be read as white wherever they are above 255; scale its "
+                f"values to 0-255, and save 8 bits"
+            )
+        # Asked for EXIF, a png without it would be decoded whole.
+        if image.format == "PNG" and "exif" not in image.info:
+            return None
+        try:
+            return _TURNS.get(image.getexif().get(_EXIF_ORIENTATION))
+        except Exception:  # Detectron2 reads a picture with damaged EXIF as it is stored
+            return None

@@ -1,0 +1,36 @@
+"""Paths that a file names: nobody has chosen them, so nothing is fetched for them."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import DataError, IIFError
+
+
+def local_path(
+    path: str | os.PathLike, where: str, error: type[IIFError] = DataError
+) -> str | os.PathLike:
+    """The path, unless it is an address.
+
+    Detectron2 opens paths by its `PathManager`, which downloads `http://`, `detectron2://` and the
+    like and keeps a copy under the address's own path, `..` included. A path that an annotation
+    file or a stranger's config names goes through here first.
+
+    Args:
+        path: where a file is.
+        where: what names it, such as the annotation file and its field; the message starts so.
+        error: the class to raise.
+
+    Raises:
+        IIFError: it is an address, of any scheme.
+
+    Example:
+        >>> local_path("train2017/1.jpg", "a.json: images[0].file_name")
+        'train2017/1.jpg'
+    """
+    if "://" in os.fspath(path):
+        raise error(
+            f"{where} is {os.fspath(path)}, an address, and nothing is fetched for what a file "
+            f"names; download it, and name the file instead"
+        )
+    return path

@@ -138,9 +138,10 @@ class ClassFrequency:
 
         Dimensions are compared where both have them, up to what logarithms round.
         """
-        pair = self.dimension, other.dimension
-        if all(d is not None for d in pair) and not np.allclose(*pair, rtol=1e-9, atol=0):
-            return False
+        ours, theirs = self.dimension, other.dimension
+        if ours is not None and theirs is not None:
+            if not np.allclose(ours, theirs, rtol=1e-9, atol=0):
+                return False
         return self.num_images == other.num_images and all(
             np.array_equal(getattr(self, count), getattr(other, count))
             for count in ("image_count", "instance_count")

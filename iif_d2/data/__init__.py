@@ -18,7 +18,12 @@ else:
     from .mapper import LongTailDatasetMapper
     from .mini_lvis import make_mini_lvis
     from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
-    from .sampling import NamedBatches, TrainingBatches, repeat_factors
+    from .sampling import (
+        NamedBatches,
+        TrainingBatches,
+        config_repeat_factors,
+        repeat_factors,
+    )
     from .sharing import dicts_kept, load_once, shared_dicts, training_dicts
     from .workers import prepare_workers
 
@@ -30,6 +35,7 @@ else:
         "TrainingBatches",
         "attach_class_frequency",
         "config_frequency",
+        "config_repeat_factors",
         "datasets_root",
         "deferred_frequency",
         "detection_dicts",

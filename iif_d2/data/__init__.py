@@ -13,7 +13,12 @@ else:
     from .builtin import datasets_root, register_builtin
     from .detection import detection_dicts
     from .dicts import DatasetDicts
-    from .frequency import config_frequency, deferred_frequency, known_frequency
+    from .frequency import (
+        config_frequency,
+        deferred_frequency,
+        known_frequency,
+        with_dimension,
+    )
     from .instances import load_instances
     from .mapper import LongTailDatasetMapper
     from .mini_lvis import make_mini_lvis
@@ -49,6 +54,7 @@ else:
         "repeat_factors",
         "shared_dicts",
         "training_dicts",
+        "with_dimension",
     ]
 
     register_builtin()

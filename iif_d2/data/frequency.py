@@ -152,6 +152,18 @@ def known_frequency(deferred: FrequencySource) -> ClassFrequency | None:
         return None
 
 
+def with_dimension(frequency: ClassFrequency, source: FrequencySource) -> ClassFrequency:
+    """The same counts with the source's dimensions; without, and a warning, where it has none."""
+    if frequency.dimension is not None:
+        return frequency
+    try:
+        dimension = source.measured().dimension
+        return dataclasses.replace(frequency, dimension=dimension)
+    except IIFError as error:
+        logger.warning("no box-counting dimensions: %s", error)
+        return frequency
+
+
 def _resolve(source: str, train: Sequence[str], cache_dir: str | None) -> ClassFrequency:
     if not source and not train:
         raise ConfigError("no class frequencies: set MODEL.LONG_TAIL.FREQUENCY or DATASETS.TRAIN")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..frequency import ClassFrequency, FrequencySource
@@ -46,5 +47,6 @@ class FRACALSigmoid(BinaryMethod):
             shift = shift + frequency_shift(frequency)
         return {"shift": shift}
 
-    def _scores(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid() * (logits + self.shift.to(logits.dtype)).sigmoid()
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        shifted = logits + self.shift.to(logits.dtype)
+        return super()._probabilities(logits) * F.pad(shifted.sigmoid(), (0, 1))

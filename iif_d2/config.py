@@ -96,6 +96,14 @@ KEYS = (
         "group norm in their place, from scratch.",
     ),
     Key(
+        "DATALOADER.REPEAT_STATISTIC",
+        "image",
+        "What SAMPLER_TRAIN RepeatFactorTrainingSampler calls rare by: image, the share of images "
+        "with the class (Gupta et al., CVPR 2019, and Detectron2), or instance_image, the root of "
+        "that times the class's share of instances (IRFS: Yaman et al., 2023). Both take "
+        "REPEAT_THRESHOLD.",
+    ),
+    Key(
         "TEST.WRITE_RESULTS",
         False,
         "Also write inference/<data set>/lvis_instances_results.json, every detection as LVIS's "

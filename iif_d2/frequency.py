@@ -23,7 +23,8 @@ _LARGEST_COUNT = 1 << 40  # a sum over millions of classes stays within 64 bits
 class FrequencySource(Protocol):
     """Class frequencies, at hand (`ClassFrequency`) or counted when needed (`DeferredFrequency`).
 
-    `len` is C, known before anything is counted; `resolve` gives the counts; messages say `name`.
+    `len` is C, known before anything is counted; `resolve` gives the counts, `measured` those with
+    the `dimension` of each class; messages say `name`.
     """
 
     @property
@@ -32,6 +33,8 @@ class FrequencySource(Protocol):
     def __len__(self) -> int: ...
 
     def resolve(self) -> ClassFrequency: ...
+
+    def measured(self) -> ClassFrequency: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,8 @@ class ClassFrequency:
         image_count: int64 (C,), images in which each class appears (Eq. 1).
         instance_count: int64 (C,), objects of each class; None where the source has none.
         num_images: images in the set, those without annotations included.
+        dimension: float64 (C,), the box-counting dimension of where each class lies, in [1, 2];
+            None where it was not measured. See `data.dimension`.
 
     Raises:
         DataError: arrays of other shapes or types, or counts that cannot be (negative, more images
@@ -53,6 +58,7 @@ class ClassFrequency:
     image_count: np.ndarray
     instance_count: np.ndarray | None
     num_images: int
+    dimension: np.ndarray | None = None
 
     name = "the given frequencies"
 
@@ -78,6 +84,8 @@ class ClassFrequency:
                     f"{self.instance_count[fewer[0]]}, but image_count is "
                     f"{self.image_count[fewer[0]]}, and each image holds at least one"
                 )
+        if self.dimension is not None:
+            object.__setattr__(self, "dimension", _dimensions(self.dimension, len(names)))
 
     def __len__(self) -> int:
         return len(self.class_names)
@@ -91,6 +99,20 @@ class ClassFrequency:
 
     def resolve(self) -> ClassFrequency:
         """Itself: these counts are at hand."""
+        return self
+
+    def measured(self) -> ClassFrequency:
+        """Itself, with the dimensions that FRACAL needs.
+
+        Raises:
+            DataError: it has none.
+        """
+        if self.dimension is None:
+            raise DataError(
+                "these frequencies hold no box-counting dimensions; count the annotations anew, "
+                "with `python -m iif_d2 frequency SOURCE --dimension --output FILE` for a file or "
+                "count_class_frequency(source, dimension=True)"
+            )
         return self
 
     @classmethod
@@ -114,7 +136,14 @@ class ClassFrequency:
         )
 
     def same_counts(self, other: ClassFrequency) -> bool:
-        """Whether the numbers agree, whatever the classes are called."""
+        """Whether the numbers agree, whatever the classes are called.
+
+        Dimensions are compared where both have them, up to what logarithms round.
+        """
+        ours, theirs = self.dimension, other.dimension
+        if ours is not None and theirs is not None:
+            if not np.allclose(ours, theirs, rtol=1e-9, atol=0):
+                return False
         return self.num_images == other.num_images and all(
             np.array_equal(getattr(self, count), getattr(other, count))
             for count in ("image_count", "instance_count")
@@ -166,8 +195,13 @@ class ClassFrequency:
         from .files import write_atomically
 
         instances = None if self.instance_count is None else self.instance_count.tolist()
+        dimensions = None if self.dimension is None else self.dimension.tolist()
         content = FrequencyFile(
-            list(self.class_names), self.image_count.tolist(), instances, self.num_images
+            list(self.class_names),
+            self.image_count.tolist(),
+            instances,
+            self.num_images,
+            dimensions,
         )
         write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1))
 
@@ -188,6 +222,7 @@ class ClassFrequency:
                 content.image_count,
                 content.instance_count,
                 content.num_images,
+                content.dimension,
             )
         except DataError as error:
             raise DataError(
@@ -197,6 +232,8 @@ class ClassFrequency:
     @classmethod
     def sum(cls, parts: Sequence[ClassFrequency]) -> ClassFrequency:
         """The counts of several sets over the same classes, added up.
+
+        Dimensions have no sum: they stay where there is one set.
 
         Raises:
             DataError: the sets differ in their classes.
@@ -214,6 +251,7 @@ class ClassFrequency:
             np.sum([part.image_count for part in parts], axis=0),
             np.sum(instances, axis=0) if len(instances) == len(parts) else None,
             sum(part.num_images for part in parts),
+            first.dimension if len(parts) == 1 else None,
         )
 
 
@@ -225,14 +263,24 @@ class DeferredFrequency:
         num_classes: C, known beforehand.
         resolve: gives the `ClassFrequency`.
         name: what a message calls them, such as the data set's name.
+        measure: gives the counts with the `dimension` of each class, where `resolve`'s have none.
     """
 
     num_classes: int
     resolve: Callable[[], ClassFrequency]
     name: str
+    measure: Callable[[], ClassFrequency] | None = None
 
     def __len__(self) -> int:
         return self.num_classes
+
+    def measured(self) -> ClassFrequency:
+        """The counts with dimensions.
+
+        Raises:
+            DataError: they cannot be had; says why.
+        """
+        return (self.measure or self.resolve)().measured()
 
 
 def _counts(field: str, count, num_classes: int) -> np.ndarray:
@@ -248,6 +296,18 @@ def _counts(field: str, count, num_classes: int) -> np.ndarray:
     array = array.astype(np.int64)
     if (array < 0).any():
         raise DataError(f"{field} is negative for class number {int(np.argmax(array < 0))}")
+    array.setflags(write=False)
+    return array
+
+
+def _dimensions(values: np.ndarray, num_classes: int) -> np.ndarray:
+    array = np.array(values, dtype=np.float64)
+    if array.shape != (num_classes,):
+        raise DataError(
+            f"dimension has shape {array.shape}, but there are {num_classes} class names"
+        )
+    if not ((array >= 1) & (array < 2 + 1e-9)).all():  # NaN, too
+        raise DataError("dimension must be in [1, 2] for each class")
     array.setflags(write=False)
     return array
 

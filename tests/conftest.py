@@ -92,7 +92,8 @@ def dataset_name(dataset) -> str:
 @pytest.fixture
 def frequency() -> ClassFrequency:
     """Five classes from frequent to unseen."""
-    return ClassFrequency(("a", "b", "c", "d", "e"), [90, 40, 10, 1, 0], [200, 40, 12, 3, 0], 100)
+    names, dimension = ("a", "b", "c", "d", "e"), [1.9, 1.5, 1.2, 1.0, 1.0]
+    return ClassFrequency(names, [90, 40, 10, 1, 0], [200, 40, 12, 3, 0], 100, dimension)
 
 
 TINY = [

@@ -165,10 +165,11 @@ class FormatProbe(Struct):
     format: str | None = None
 
 
-class FrequencyFile(Struct, tag_field="format", tag="iif_d2.ClassFrequency"):
+class FrequencyFile(Struct, tag_field="format", tag="iif_d2.ClassFrequency", omit_defaults=True):
     """What `ClassFrequency.save` writes."""
 
     class_names: list[str]
     image_count: list[int]
     instance_count: list[int] | None
     num_images: int
+    dimension: list[float] | None = None

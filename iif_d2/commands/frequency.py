@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", help="save counts and weights of every class")
     parser.add_argument("--plot", help="draw them, as png, svg or pdf")
     parser.add_argument("--all", action="store_true", help="print every class, not the ends only")
+    parser.add_argument(
+        "--dimension", action="store_true", help="measure where each class lies, too, for FRACAL"
+    )
     parser.add_argument("--statistic", choices=STATISTICS, default="image", help="default image")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="sum", help="default sum")
 
@@ -37,6 +40,7 @@ def run(args: argparse.Namespace) -> str:
         whole=args.all,
         statistic=args.statistic,
         normalizer=args.normalizer,
+        dimension=args.dimension,
     )
 
 
@@ -49,6 +53,7 @@ def describe_frequency(
     whole: bool = False,
     statistic: str = "image",
     normalizer: str = "sum",
+    dimension: bool = False,
 ) -> str:
     """Counts and weights as an aligned Markdown table; says what was written where.
 
@@ -60,6 +65,7 @@ def describe_frequency(
         whole: show every class, not the ends only.
         statistic: see `iif_weights`.
         normalizer: see `iif_weights`.
+        dimension: see `count_class_frequency`.
 
     Raises:
         DataError: the source cannot be counted, or a file not be written.
@@ -70,16 +76,17 @@ def describe_frequency(
     path = annotation_file(source)
     if path:
         read_ahead(path)
-    frequency = count_class_frequency(source)
+    frequency = count_class_frequency(source, dimension=dimension)
     weights, refused = {}, []  # of a variant that this data set cannot have, the reason
     for variant in VARIANTS:
         try:
             weights[variant] = iif_weights(frequency, variant, statistic, normalizer)
         except ConfigError as error:
             refused.append(f"{variant}: {error}")
+    measured = {"dimension": frequency.dimension} if dimension else {}
     title, groups = f"{source}: {frequency.describe()}", frequency.groups()
     sizes = (f"{(groups == letter).sum()} {group.name}" for letter, group in GROUPS.items())
-    rows = _rows(frequency, weights)
+    rows = _rows(frequency, {**weights, **measured})
     lines = [title, ", ".join(sizes), "", *_table(rows, whole), *refused]
     if output:
         frequency.save(output)

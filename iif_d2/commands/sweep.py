@@ -17,7 +17,7 @@ from torch import nn
 
 from ..checkpoint import load_trained_model
 from ..config import load_config
-from ..data import LongTailDatasetMapper, config_frequency
+from ..data import LongTailDatasetMapper, config_frequency, with_dimension
 from ..errors import ConfigError
 from ..evaluation import dataset_ground_truth
 from ..evaluation.metrics import class_groups, lvis_metrics
@@ -68,7 +68,10 @@ def run(args: argparse.Namespace) -> str:
         )
     frequency = _frequency(cfg, model)
     groups = class_groups(truth, frequency)
-    tried, methods = built(settings(args), frequency)
+    wanted = settings(args)
+    if any(setting.method == "FRACAL" for setting in wanted):
+        frequency = with_dimension(frequency, config_frequency(cfg))
+    tried, methods = built(wanted, frequency)
 
     def metrics(methods: list, mask_threshold: float | None = None) -> list[dict[str, float]]:
         loader = build_detection_test_loader(

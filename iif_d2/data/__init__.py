@@ -13,12 +13,22 @@ else:
     from .builtin import datasets_root, register_builtin
     from .detection import detection_dicts
     from .dicts import DatasetDicts
-    from .frequency import config_frequency, deferred_frequency, known_frequency
+    from .frequency import (
+        config_frequency,
+        deferred_frequency,
+        known_frequency,
+        with_dimension,
+    )
     from .instances import load_instances
     from .mapper import LongTailDatasetMapper
     from .mini_lvis import make_mini_lvis
     from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
-    from .sampling import NamedBatches, TrainingBatches, repeat_factors
+    from .sampling import (
+        NamedBatches,
+        TrainingBatches,
+        config_repeat_factors,
+        repeat_factors,
+    )
     from .sharing import dicts_kept, load_once, shared_dicts, training_dicts
     from .workers import prepare_workers
 
@@ -30,6 +40,7 @@ else:
         "TrainingBatches",
         "attach_class_frequency",
         "config_frequency",
+        "config_repeat_factors",
         "datasets_root",
         "deferred_frequency",
         "detection_dicts",
@@ -43,6 +54,7 @@ else:
         "repeat_factors",
         "shared_dicts",
         "training_dicts",
+        "with_dimension",
     ]
 
     register_builtin()

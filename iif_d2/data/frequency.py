@@ -5,6 +5,7 @@ Files and the packaged names are counted without Detectron2.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import os
@@ -16,6 +17,7 @@ import numpy as np
 from ..annotations.tables import count_table, is_table
 from ..errors import ConfigError, DataError, IIFError
 from ..frequency import ClassFrequency, DeferredFrequency, FrequencySource, class_name_mismatch
+from .dimension import BoxCentres
 
 try:
     from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -34,6 +36,7 @@ def count_class_frequency(
     source: str | os.PathLike | Iterable[dict],
     class_names: Sequence[str] | None = None,
     cache_dir: str | None = None,
+    dimension: bool = False,
 ) -> ClassFrequency:
     """Count images and instances of each class (Eq. 1).
 
@@ -48,6 +51,8 @@ def count_class_frequency(
         class_names: for dataset dicts, which carry none, by default "0", "1", ... up to the
             highest category_id; for a table its classes in order, by default sorted.
         cache_dir: where counts of a json are kept, by the file's content; None keeps nothing.
+        dimension: also measure the box-counting dimension of each class, which FRACAL needs. That
+            reads the boxes, too, and so needs the json, or dicts with boxes and image sizes.
 
     Raises:
         DataError: the source cannot be counted; the message says which file, which field, and what
@@ -58,7 +63,14 @@ def count_class_frequency(
         array([  64,  364, 1911])
     """
     if not isinstance(source, (str, os.PathLike)):
-        return _count_dicts(source, class_names)
+        dicts = list(source) if dimension else source
+        frequency = _count_dicts(dicts, class_names)
+        if not dimension:
+            return frequency
+        centres = BoxCentres.of_dicts(dicts)
+        return dataclasses.replace(frequency, dimension=centres.dimension(len(frequency)))
+    if dimension:
+        return _measure("", [os.fspath(source)], cache_dir)
     path = os.fspath(source)
     if is_table(path):
         return ClassFrequency(*count_table(path, class_names))
@@ -73,12 +85,17 @@ def load_frequency(path: str, cache_dir: str | None = None) -> ClassFrequency:
     Raises:
         DataError: it is neither.
     """
+    if _is_saved(path):
+        return ClassFrequency.load(path)
+    return count_class_frequency(path, cache_dir=cache_dir)
+
+
+def _is_saved(path: str) -> bool:
+    """Whether `ClassFrequency.save` wrote it, and not an annotation json."""
     from ..annotations.decoding import decode_json
     from ..annotations.schema import FormatProbe
 
-    if decode_json(path, FormatProbe, "a json file with class frequencies").format is not None:
-        return ClassFrequency.load(path)
-    return count_class_frequency(path, cache_dir=cache_dir)
+    return decode_json(path, FormatProbe, "a json file with class frequencies").format is not None
 
 
 def annotation_file(source: str) -> str | None:
@@ -121,8 +138,13 @@ def deferred_frequency(
         cache_dir: see `count_class_frequency`.
     """
     train = (datasets,) if isinstance(datasets, str) else tuple(datasets)
-    resolve = functools.partial(_resolve, source, train, cache_dir)
-    return DeferredFrequency(num_classes, resolve, source or " + ".join(train))
+    arguments = source, train, cache_dir
+    return DeferredFrequency(
+        num_classes,
+        functools.partial(_resolve, *arguments),
+        source or " + ".join(train),
+        functools.partial(_measure, *arguments),
+    )
 
 
 def known_frequency(deferred: FrequencySource) -> ClassFrequency | None:
@@ -131,6 +153,18 @@ def known_frequency(deferred: FrequencySource) -> ClassFrequency | None:
         return deferred.resolve()
     except IIFError:
         return None
+
+
+def with_dimension(frequency: ClassFrequency, source: FrequencySource) -> ClassFrequency:
+    """The same counts with the source's dimensions; without, and a warning, where it has none."""
+    if frequency.dimension is not None:
+        return frequency
+    try:
+        dimension = source.measured().dimension
+        return dataclasses.replace(frequency, dimension=dimension)
+    except IIFError as error:
+        logger.warning("no box-counting dimensions: %s", error)
+        return frequency
 
 
 def _resolve(source: str, train: Sequence[str], cache_dir: str | None) -> ClassFrequency:
@@ -151,6 +185,43 @@ def _resolve(source: str, train: Sequence[str], cache_dir: str | None) -> ClassF
             f"'annotations', and that not all have iscrowd 1"
         )
     return frequency
+
+
+def _measure(source: str, train: Sequence[str], cache_dir: str | None) -> ClassFrequency:
+    """`_resolve` with dimensions, which those of a saved file may have already."""
+    frequency = _resolve(source, train, cache_dir)
+    if frequency.dimension is not None or (os.path.isfile(source) and _is_saved(source)):
+        return frequency.measured()
+    names = [source] if source else list(train)
+    files = [annotation_file(name) for name in names]
+
+    def compute() -> ClassFrequency:
+        centres = BoxCentres.joined([_centres(*pair) for pair in zip(names, files)])
+        return dataclasses.replace(frequency, dimension=centres.dimension(len(frequency)))
+
+    there = [file for file in files if file and os.path.isfile(file)]
+    if cache_dir is None or len(there) < len(files):
+        return compute()
+    from ..files import cached, content_key
+
+    key = "_".join(map(content_key, there))
+    return cached(
+        os.path.join(cache_dir, f"class_dimension_{key}.json"), compute, ClassFrequency.load
+    )
+
+
+def _centres(name: str, file: str | None) -> BoxCentres:
+    """The box centres of one data set, whose annotations are in the json `file`, if any."""
+    if file and os.path.isfile(file):
+        return BoxCentres.of_json(file)
+    if file or name not in DatasetCatalog:
+        raise DataError(
+            f"the dimensions of {name} need its boxes, and "
+            + (f"{file} is not there" if file else "it is neither a json nor registered")
+            + "; give its annotation json, or set MODEL.LONG_TAIL.FREQUENCY to what `python -m "
+            "iif_d2 frequency SOURCE --dimension --output FILE` wrote where it is"
+        )
+    return BoxCentres.of_dicts(DatasetCatalog.get(name))
 
 
 def _check_class_names(source: str, frequency: ClassFrequency, dataset: str) -> None:

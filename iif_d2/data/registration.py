@@ -6,6 +6,7 @@ import functools
 import os
 from typing import Any
 
+import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
@@ -20,7 +21,8 @@ from .instances import load_instances
 class LongTailMetadata(Metadata):
     """Detectron2's metadata, where what a json can tell is read from it when first asked for.
 
-    `class_frequency` is a `ClassFrequency`; `class_image_count` is Detectron2's format for FedLoss.
+    `class_frequency` is a `ClassFrequency`; `class_image_count` is Detectron2's format for FedLoss;
+    `class_dimension` is FRACAL's, float64 (C,).
     """
 
     def __getattr__(self, key: str) -> Any:
@@ -84,6 +86,10 @@ def _class_image_count(metadata: Metadata) -> list[dict[str, int]]:
     return [{"id": id_, "image_count": count} for id_, count in zip(ids, counts)]
 
 
+def _class_dimension(metadata: Metadata) -> np.ndarray:
+    return count_class_frequency(metadata.name, dimension=True).dimension
+
+
 def _thing_classes(metadata: Metadata) -> list[str] | None:
     categories = _categories(metadata)
     return categories and [category.name for category in categories]
@@ -105,6 +111,7 @@ def _categories(metadata: Metadata) -> list[Category] | None:
 _ON_FIRST_USE = {
     "class_frequency": _class_frequency,
     "class_image_count": _class_image_count,
+    "class_dimension": _class_dimension,
     "thing_classes": _thing_classes,
     "thing_dataset_id_to_contiguous_id": _contiguous_ids,
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,12 +18,13 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, UnknownNameError
 from ..seeds import derived_seed
 from .dicts import DatasetDicts
 from .sharing import training_dicts
 from .workers import prepare_workers
 
+REPEAT_STATISTICS = ("image", "instance_image")
 _MOST_DRAWS = 1000
 Sample = tuple[int, int, int]  # iteration, place in this rank's batch, index of the image
 
@@ -90,9 +93,14 @@ class TrainingBatches:
         """What a yaml config says, its sampler made from the labels alone."""
 
         def make_sampler(dicts: DatasetDicts) -> Sampler:
-            by_class = "RepeatFactor" in cfg.DATALOADER.SAMPLER_TRAIN
-            labels = dicts.learnt() if by_class else dicts.labels()
-            made = _train_loader_from_config(cfg, mapper=mapper, dataset=labels)
+            loader = cfg.DATALOADER
+            by_class = "RepeatFactor" in loader.SAMPLER_TRAIN
+            labels, sampler = dicts.learnt() if by_class else dicts.labels(), None
+            repeats = loader.SAMPLER_TRAIN == "RepeatFactorTrainingSampler"
+            if repeats and loader.REPEAT_STATISTIC != "image":
+                factors = config_repeat_factors(cfg, dicts)
+                sampler = RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
+            made = _train_loader_from_config(cfg, mapper=mapper, dataset=labels, sampler=sampler)
             return made["sampler"]
 
         return cls(
@@ -198,18 +206,61 @@ def _wide(dicts: DatasetDicts) -> np.ndarray:
 
 
 def repeat_factors(
-    dataset_dicts: Sequence[dict], repeat_thresh: float, sqrt: bool = True
+    dataset_dicts: Sequence[dict],
+    repeat_thresh: float,
+    sqrt: bool = True,
+    statistic: str = "image",
 ) -> torch.Tensor:
-    """Detectron2's `repeat_factors_from_category_frequency`, without making the dicts whole.
+    """How often an epoch has each image on average, without making the dicts whole.
 
-    Classes of which all objects are crowds repeat nothing, since nothing is learnt of them.
+    r_I is the largest of max(1, sqrt(t / f_c)) over the image's classes; 1 without objects. Classes
+    of which all objects are crowds repeat nothing, since nothing is learnt of them.
+
+    Args:
+        dataset_dicts: N images with their annotations.
+        repeat_thresh: t, the f_c below which a class is repeated.
+        sqrt: False: max(1, t / f_c).
+        statistic: f_c is the share of "image"s that hold class c (Gupta et al., "LVIS", CVPR 2019;
+            Detectron2's own function computes it), or with "instance_image" the square root of that
+            times the class's share of all instances (Yaman et al., "Instance-Aware Repeat Factor
+            Sampling for Long-Tailed Object Detection", 2023).
+
+    Returns:
+        float32 (N,), for Detectron2's `RepeatFactorTrainingSampler`.
+
+    Raises:
+        UnknownNameError: another statistic.
     """
+    if statistic not in REPEAT_STATISTICS:
+        raise UnknownNameError.of("DATALOADER.REPEAT_STATISTIC", statistic, REPEAT_STATISTICS)
     dicts = (
         dataset_dicts if isinstance(dataset_dicts, DatasetDicts) else DatasetDicts([dataset_dicts])
     )
     labels = dicts.learnt()
-    return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-        labels, repeat_thresh, sqrt
+    if statistic == "image":
+        return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            labels, repeat_thresh, sqrt
+        )
+    each = [[a["category_id"] for a in record["annotations"]] for record in labels]
+    instances = Counter(itertools.chain.from_iterable(each))
+    images = Counter(itertools.chain.from_iterable(map(set, each)))
+    total, factors = sum(instances.values()), {}
+    for label, count in images.items():
+        share = math.sqrt(count / len(each) * instances[label] / total)
+        ratio = repeat_thresh / share
+        factors[label] = max(1.0, math.sqrt(ratio) if sqrt else ratio)
+    most = (max((factors[label] for label in set(own)), default=1.0) for own in each)
+    return torch.tensor(list(most), dtype=torch.float32)
+
+
+def config_repeat_factors(cfg: CfgNode, dataset_dicts: Sequence[dict]) -> torch.Tensor:
+    """`repeat_factors` as a yaml config's DATALOADER says."""
+    loader = cfg.DATALOADER
+    return repeat_factors(
+        dataset_dicts,
+        loader.REPEAT_THRESHOLD,
+        loader.get("REPEAT_SQRT", True),  # older Detectron2s have no such key
+        loader.REPEAT_STATISTIC,
     )
 
 

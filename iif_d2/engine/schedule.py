@@ -8,7 +8,7 @@ import math
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
 
-from ..data import repeat_factors, training_dicts
+from ..data import config_repeat_factors, training_dicts
 from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -56,8 +56,7 @@ def _in_epochs(cfg: CfgNode) -> CfgNode:
 
 def _epoch_images(cfg: CfgNode) -> float:
     """Images in a pass of the training set; what repeat factor sampling repeats, on average."""
-    loader = cfg.DATALOADER
     dicts = training_dicts(cfg)
-    if loader.SAMPLER_TRAIN != "RepeatFactorTrainingSampler":
+    if cfg.DATALOADER.SAMPLER_TRAIN != "RepeatFactorTrainingSampler":
         return len(dicts)
-    return repeat_factors(dicts, loader.REPEAT_THRESHOLD).double().sum().item()
+    return config_repeat_factors(cfg, dicts).double().sum().item()

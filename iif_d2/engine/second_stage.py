@@ -1,4 +1,7 @@
-"""Second stages: a method that learns (DisAlign) or observes (LogN) over a model that is frozen."""
+"""Second stages over a frozen model: a method learns (DisAlign), its classifier (LOS), or neither.
+
+LogN only observes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from detectron2.engine import SimpleTrainer
 from torch import Tensor, nn
 
 from ..methods import LongTailMethod
+from ..modeling import LongTailPredictorMixin
 
 
 def second_stage_methods(model: nn.Module) -> list[LongTailMethod]:
@@ -26,8 +30,9 @@ def learns(model: nn.Module) -> bool:
 def optimizer_for(
     model: nn.Module, build: Callable[[], torch.optim.Optimizer]
 ) -> torch.optim.Optimizer:
-    """What `build` gives, after all but the methods is frozen, in place, for a second stage.
+    """What `build` gives, after all but what a second stage learns is frozen, in place.
 
+    That is the method, and the classifier in front of it where it `retrains_classifier`.
     Where nothing learns it is an optimizer that does nothing, for the scheduler and checkpoints.
     """
     methods = second_stage_methods(model)
@@ -35,6 +40,11 @@ def optimizer_for(
         model.requires_grad_(False)
         for method in methods:
             method.requires_grad_(True)
+        for predictor in model.modules():
+            if isinstance(predictor, LongTailPredictorMixin):
+                method = predictor.method
+                if method.second_stage and method.retrains_classifier:
+                    predictor.cls_score.requires_grad_(True)
     return build() if learns(model) else torch.optim.SGD(model.parameters(), 0.0)
 
 

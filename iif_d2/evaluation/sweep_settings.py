@@ -56,6 +56,7 @@ def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
         ("--strengths", (0.25, 0.5, 1.0), "exponents s of IIF's factor w_c^s, in [0, 1]"),
         ("--gammas", (0.2, 0.4, 0.6, 0.8, 1.0), "NorCal's gamma"),
         ("--taus", (0.25, 0.5, 0.75, 1.0, 1.25), "tau of post-hoc logit adjustment"),
+        ("--lambdas", (0.5, 1.0, 2.0, 4.0), "FRACAL's lambda, with and without class frequencies"),
     ):
         parser.add_argument(
             flag, type=_numbers, default=default, metavar="X,Y", help=f"{what}, default {default}"
@@ -94,6 +95,10 @@ def settings(args: argparse.Namespace) -> list[Setting]:
         Setting("Logit adjustment tau", s, "LogitAdjustment", {"tau": s, "post_hoc": True})
         for s in args.taus
     ]
+    for family, on in (("FRACAL lambda", True), ("FRACAL lambda, dimensions alone", False)):
+        found += [
+            Setting(family, s, "FRACAL", {"lam": s, "with_frequency": on}) for s in args.lambdas
+        ]
     return list({setting.label: setting for setting in found}.values())
 
 
@@ -102,11 +107,14 @@ def built(
 ) -> tuple[list[Setting], list[LongTailMethod]]:
     """The settings that these frequencies allow, and their methods; a warning names the others."""
     possible, methods = [], []
+    left_out: dict[str, list[str]] = {}  # the settings by the reason
     for setting in wanted:
         try:
             methods.append(build_method(setting.method, frequency, **setting.options))
         except (ConfigError, DataError) as error:
-            logger.warning("%s is left out: %s", setting.label, error)
+            left_out.setdefault(str(error), []).append(setting.label)
         else:
             possible.append(setting)
+    for reason, labels in left_out.items():
+        logger.warning("%s is left out: %s", "; ".join(labels), reason)
     return possible, methods

@@ -70,6 +70,7 @@ class LongTailMethod(FrequencyHolder):
     # Whether it learns, or observes, over a trained model that is frozen; with state, it has
     # `reset()`, which forgets an earlier pass.
     second_stage = False
+    retrains_classifier = False  # whether in a second stage the classifier learns, too
     sigmoid_scores = False  # whether `affine`'s link is the sigmoid; else the softmax
     reads = Reads("softmax")
     # Why the test is no scale and shift of each logit; None where it is one.

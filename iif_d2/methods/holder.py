@@ -22,6 +22,7 @@ class FrequencyHolder(nn.Module):
     """
 
     uses_frequency = True  # else it needs no counts, and its state dict has none
+    uses_dimension = False  # whether it needs the dimension of each class beside the counts
 
     def __init__(self, frequency: FrequencySource) -> None:
         super().__init__()
@@ -35,6 +36,9 @@ class FrequencyHolder(nn.Module):
         # -1: the source has no instance counts, or nothing is known yet
         self.register_buffer("instance_count", torch.full((self.num_classes,), -1))
         self.register_buffer("num_images", torch.tensor(-1))
+        if self.uses_dimension:
+            unknown = torch.full((self.num_classes,), torch.nan, dtype=torch.float64)
+            self.register_buffer("dimension", unknown)
         if isinstance(frequency, ClassFrequency):
             self._take(frequency)
 
@@ -58,8 +62,9 @@ class FrequencyHolder(nn.Module):
 
         Raises:
             ConfigError: they are of another number of classes.
+            DataError: they hold no dimensions, and the method needs them.
         """
-        frequency = self._source.resolve()
+        frequency = self._source.measured() if self.uses_dimension else self._source.resolve()
         if len(frequency) != self.num_classes:
             raise ConfigError(
                 f"MODEL.ROI_HEADS.NUM_CLASSES is {self.num_classes}, but {self._source.name} has "
@@ -81,6 +86,8 @@ class FrequencyHolder(nn.Module):
             self.use_source()
 
     def _take(self, frequency: ClassFrequency) -> None:
+        if self.uses_dimension:
+            self.dimension.copy_(torch.tensor(frequency.measured().dimension))
         self._current = frequency
         instances = frequency.instance_count
         self.image_count.copy_(torch.tensor(frequency.image_count))
@@ -100,9 +107,14 @@ class FrequencyHolder(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        names = ["image_count", "instance_count", "num_images"]
+        counts = [prefix + name for name in names + ["dimension"] * self.uses_dimension]
+        complete = self.uses_frequency and all(key in state_dict for key in counts)
+        if self.uses_dimension and not complete:  # of another method, which had no dimensions
+            for key in counts:
+                state_dict.pop(key, None)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        counts = [prefix + name for name in ("image_count", "instance_count", "num_images")]
-        if self.uses_frequency and all(key in state_dict for key in counts):
+        if complete:
             self._take_loaded()
         # A plain Detectron2 checkpoint has nothing of a method's: no counts (the config's are
         # used), no gathered state, no second-stage parameters. Nothing is wrong with that.
@@ -120,5 +132,6 @@ class FrequencyHolder(nn.Module):
             self.image_count.cpu().numpy(),
             None if (instances < 0).any() else instances,
             int(self.num_images),
+            self.dimension.cpu().numpy() if self.uses_dimension else None,
         )
         self._take(self.loaded_frequency)

@@ -73,9 +73,21 @@ def config_node(method: type[LongTailMethod]) -> dict[str, Any]:
 
 
 def method_options(cfg: Any) -> dict[str, Any]:
-    """The options of the method that MODEL.LONG_TAIL names, as `build_method` takes them."""
-    node = cfg.MODEL.LONG_TAIL
-    return {key.lower(): value for key, value in node.get(node.METHOD, {}).items()}
+    """The options of the method that MODEL.LONG_TAIL names, as `build_method` takes them.
+
+    A method over a `base` gets the options of that one's node as `base_options`.
+    """
+    name = cfg.MODEL.LONG_TAIL.METHOD
+    options, given = _node_options(cfg, name), find_method(name).given_by_model
+    if "base_options" in given:
+        options["base_options"] = _node_options(cfg, options["base"])
+    if "max_iter" in given:
+        options["max_iter"] = cfg.SOLVER.MAX_ITER
+    return options
+
+
+def _node_options(cfg: Any, name: str) -> dict[str, Any]:
+    return {key.lower(): value for key, value in cfg.MODEL.LONG_TAIL.get(name, {}).items()}
 
 
 def _parameters(method: type[LongTailMethod]) -> dict[str, Any]:

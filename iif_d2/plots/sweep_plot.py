@@ -43,7 +43,7 @@ def draw_sweep(
                     setting.strength, value, "o", markersize=15, fillstyle="none", color="black",
                     linestyle="none", label=f"best: {setting.label}",
                 )  # fmt: skip
-        panel.set(title=f"{metric}, {title}", xlabel="strength (s, gamma or tau)")
+        panel.set(title=f"{metric}, {title}", xlabel="strength (s, gamma, tau or lambda)")
         panel.grid(alpha=0.3)
     figure.axes[0].set_ylabel("box AP in percent")
     handles, labels = figure.axes[0].get_legend_handles_labels()

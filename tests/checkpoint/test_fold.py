@@ -40,7 +40,11 @@ OPTIONS = {
     ],
     "NorCal": [{}, {"mode": "probs"}, {"mode": "logits"}, {"weighting": "cb"}],
     "LogitAdjustment": [{}, {"post_hoc": True}, {"post_hoc": True, "normalized": False}],
+    "FRACAL": [{}, {"lam": 0.5, "with_frequency": False}],
+    "PCB": [{}, {"base": "IIF"}],
     "LogN": [{}],
+    "LOS": [{}],
+    "EBL": [{}],
     "BalancedSoftmax": [{}],
     "LADE": [{}],
     "Sigmoid": [{}],
@@ -53,6 +57,9 @@ REFUSED = {
     "EQLv2": r"EQLv2 cannot be folded: its scores are sigma\(z_c\) \(1 - sigma\(z_b\)\)",
     "ECM": r"ECM cannot be folded: its scores are sigma\(z_c\) \(1 - sigma\(z_b\)\)",
     "GOL": "GOL cannot be folded: its scores are the Gumbel's",
+    "APA": "APA cannot be folded: its scores are a parametric activation's",
+    "FCBL": r"FCBL cannot be folded: its scores are sigma\(z_c\) \(1 - sigma\(z_b\)\)",
+    "FRACALSigmoid": "FRACALSigmoid cannot be folded: its scores are the product of two sigmoids",
     "DisAlign": "DisAlign cannot be folded: .* depends on the features",
 }
 DETECTION = [name for name, method in METHOD_REGISTRY if method.supports_background]
@@ -150,7 +157,8 @@ def predictor(method=None, make=FastRCNNOutputLayers):
 @pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize("name", [key for key, _ in METHOD_REGISTRY])
 def test_affine_gives_the_methods_probabilities_or_a_reason(name, background, frequency):
-    if background and not METHOD_REGISTRY.get(name).supports_background:
+    kind = METHOD_REGISTRY.get(name)
+    if not (kind.supports_background if background else kind.supports_no_background):
         return
     draws = torch.Generator().manual_seed(0)
     for options in OPTIONS.get(name, [{}]):
@@ -183,7 +191,7 @@ def test_every_method_is_either_folded_or_refused():
 @pytest.mark.parametrize("kind", KINDS)
 def test_plain_detectron2_predicts_the_same_in_every_stage(kind, tiny_cfg, dataset_name, tmp_path):
     cfg, path = tiny_cfg(kind, "MODEL.MASK_ON", "False"), tmp_path / "folded.pth"
-    frequency = count_class_frequency(dataset_name)
+    frequency = count_class_frequency(dataset_name, dimension=True)
     model = trained(cfg)
     heads, count = KINDS[kind]
     for name in ("IIF", "FedLoss"):  # by way of the file, the config and Detectron2's checkpointer

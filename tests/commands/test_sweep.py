@@ -1,6 +1,8 @@
 """The sweep against plain evaluations of each setting, and its command from end to end."""
 
+import argparse
 import csv
+import dataclasses
 import shlex
 
 import numpy as np
@@ -20,7 +22,7 @@ from iif_d2.errors import ConfigError
 from iif_d2.evaluation import LongTailEvaluator, dataset_ground_truth, rle_masks
 from iif_d2.evaluation.metrics import lvis_metrics
 from iif_d2.evaluation.sweep_pass import sweep_pass
-from iif_d2.evaluation.sweep_settings import Setting, built
+from iif_d2.evaluation.sweep_settings import Setting, add_setting_arguments, built, settings
 from iif_d2.methods import build_method
 
 from ..conftest import TINY, finding_model
@@ -30,6 +32,7 @@ OPTIONS = {
     "IIF": {"variant": "smooth", "post_hoc": True, "strength": 0.5},
     "NorCal": {"gamma": 0.7},
     "LogitAdjustment": {"tau": 0.5, "post_hoc": True},
+    "FRACAL": {"lam": 2.0, "with_frequency": False},
 }
 KINDS = [
     "mask_rcnn_R_18_FPN_softmax", "mask_rcnn_R_18_C4_iif", "cascade_mask_rcnn_R_18_FPN_iif",
@@ -44,7 +47,9 @@ def loader(cfg, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_an_evaluation_of_each_setting(kind, tiny_cfg, dataset_name):
     cfg = tiny_cfg(kind, "MODEL.LONG_TAIL.METHOD", "Softmax")
-    frequency = count_class_frequency(dataset_name)
+    counts = count_class_frequency(dataset_name)
+    # The boxes of so small a set have dimension 1 or nearly so.
+    frequency = dataclasses.replace(counts, dimension=[1.9, 1.0, 1.3, 1.6])
     truth, model = dataset_ground_truth(dataset_name), finding_model(cfg)
     methods = [build_method(name, frequency, **options) for name, options in OPTIONS.items()]
     before = set(model.state_dict())
@@ -91,6 +96,25 @@ def test_settings_that_the_counts_do_not_allow_are_left_out(frequency, caplog):
     assert "IIF rel 1 is left out" in caplog.text
 
 
+def test_fracal_is_tried_with_and_without_frequencies_where_dimensions_can_be_had(
+    frequency, caplog
+):
+    parser = argparse.ArgumentParser()
+    add_setting_arguments(parser)
+    nothing_else = ["--variants", "", "--gammas", "", "--taus", ""]
+    wanted = settings(parser.parse_args([*nothing_else, "--lambdas", "1,2"]))
+    assert [s.options for s in wanted[1:]] == [
+        {"lam": lam, "with_frequency": on} for on in (True, False) for lam in (1.0, 2.0)
+    ]
+    assert len({setting.label for setting in wanted}) == 5
+    overrides = wanted[-1].overrides()
+    assert overrides[-1] == "False" and overrides[-2] == "MODEL.LONG_TAIL.FRACAL.WITH_FREQUENCY"
+    assert built(wanted, frequency)[0] == wanted
+    possible, _ = built(wanted, dataclasses.replace(frequency, dimension=None))
+    assert possible == wanted[:1]
+    assert caplog.text.count("is left out") == 1 and "--dimension" in caplog.text
+
+
 def test_the_slice_has_every_class_and_stays_the_same():
     rng = np.random.default_rng(0)
     images = [
@@ -119,16 +143,17 @@ def test_command_writes_its_files_and_names_a_fold_that_works(
     line = [
         "sweep", "--config-file", f"Mini-InstanceSegmentation/{kind}.yaml",
         "--output", str(tmp_path / "swept"), "--masks", "2", "--variants", "raw", "--statistics",
-        "image", "--strengths", "0.5", "--gammas", "0.5", "--taus", "", *TINY,
+        "image", "--strengths", "0.5", "--gammas", "0.5", "--taus", "", "--lambdas", "2", *TINY,
         "DATASETS.TEST", "()", "MODEL.WEIGHTS", str(tmp_path / "model.pth"),
         "OUTPUT_DIR", str(tmp_path / "out"),
     ]  # fmt: skip
     assert main(line) == 0
     said = capsys.readouterr().out
-    assert "4 settings on" in said and "the model has seen them" in caplog.text
+    assert "6 settings on" in said and "the model has seen them" in caplog.text
     with open(tmp_path / "swept" / "sweep.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [bool(row["segm_AP"]) for row in rows] == [True, True, False, False]
+    assert [bool(row["segm_AP"]) for row in rows] == [True, True] + 4 * [False]
+    assert sum(row["method"] == "FRACAL" for row in rows) == 2
     values = [float(row["bbox_AP"]) for row in rows]
     assert values == sorted(values, reverse=True)
     assert Image.open(tmp_path / "swept" / "sweep.png").width > 1000

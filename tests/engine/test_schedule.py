@@ -56,13 +56,14 @@ def test_the_mini_recipes_stay_as_they_are(tiny_cfg):
     assert fit_schedule(cfg, 1) == cfg == fit_schedule(cfg, 2)
 
 
+@pytest.mark.parametrize("statistic", ["image", "instance_image"])
 @pytest.mark.parametrize("sampler", ["TrainingSampler", "RepeatFactorTrainingSampler"])
-def test_epochs_are_counted_on_the_data(tiny_cfg, sampler):
+def test_epochs_are_counted_on_the_data(tiny_cfg, sampler, statistic):
     cfg = tiny_cfg(
         "mask_rcnn_R_18_FPN_iif", "SOLVER.EPOCHS", "12", "SOLVER.IMS_PER_BATCH", "2",
         "SOLVER.MAX_ITER", "74556", "SOLVER.STEPS", "(49704, 68343)",
         "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True", "DATALOADER.SAMPLER_TRAIN", sampler,
-        "DATALOADER.REPEAT_THRESHOLD", "4.0",
+        "DATALOADER.REPEAT_THRESHOLD", "4.0", "DATALOADER.REPEAT_STATISTIC", statistic,
     )  # fmt: skip
     images = [
         {annotation["category_id"] for annotation in record["annotations"]}
@@ -73,6 +74,11 @@ def test_epochs_are_counted_on_the_data(tiny_cfg, sampler):
         passed = len(images)
     else:  # r_I = max over the classes in I of sqrt(t / f_c)
         share = {c: sum(c in image for image in images) / len(images) for c in range(4)}
+        if statistic == "instance_image":
+            found = [
+                a["category_id"] for d in DatasetCatalog.get("tiny_lvis") for a in d["annotations"]
+            ]
+            share = {c: math.sqrt(f * found.count(c) / len(found)) for c, f in share.items()}
         passed = sum(max(math.sqrt(4.0 / share[c]) for c in image) for image in images)
         assert passed > 2 * len(images)
     solver = fit_schedule(cfg, 1).SOLVER

@@ -1,4 +1,4 @@
-"""DisAlign learns and LogN observes over a frozen model, from the command line's trainer."""
+"""DisAlign and LOS learn and LogN observes over a frozen model, from the command line's trainer."""
 
 from __future__ import annotations
 
@@ -55,6 +55,19 @@ def test_disalign_learns_its_own_parameters_only(head, trained, tiny_cfg, tmp_pa
     assert "APr" in results["tiny_lvis"]["bbox"]
 
 
+@pytest.mark.parametrize("classifier", ["linear", "cosine"])
+def test_los_learns_the_classifier_only(classifier, trained, tiny_cfg, tmp_path):
+    options = ("MODEL.LONG_TAIL.METHOD", "LOS", "MODEL.WEIGHTS", trained)
+    options += ("MODEL.LONG_TAIL.CLASSIFIER", classifier, "SOLVER.BASE_LR", "0.1")
+    trainer = train(tiny_cfg("mask_rcnn_R_18_FPN_softmax", *options))
+    after, before = weights(tmp_path / "out" / "model_final.pth"), weights(trained)
+    changed = {key for key in before if not torch.equal(after[key], before[key])}
+    own = {f"roi_heads.box_predictor.cls_score.{name}" for name in ("weight", "bias")}
+    assert changed == own
+    learns = {key for key, p in trainer.model.named_parameters() if p.requires_grad}
+    assert learns == own
+
+
 def test_logn_observes_every_sampled_roi_and_changes_nothing(trained, tiny_cfg, tmp_path):
     options = ("MODEL.LONG_TAIL.METHOD", "LogN", "MODEL.WEIGHTS", trained)
     shown = []
@@ -86,7 +99,7 @@ def test_logn_observes_every_sampled_roi_and_changes_nothing(trained, tiny_cfg, 
     assert not again.model.roi_heads.box_predictor.method.num_observed
 
 
-@pytest.mark.parametrize("method", ["DisAlign", "LogN"])
+@pytest.mark.parametrize("method", ["DisAlign", "LogN", "LOS"])
 def test_without_a_model_to_stand_on_it_says_so(method, tiny_cfg):
     trainer = LongTailTrainer(tiny_cfg("mask_rcnn_R_18_FPN_iif", "MODEL.LONG_TAIL.METHOD", method))
     with pytest.raises(ConfigError, match=f"{method} is a second stage.*set MODEL.WEIGHTS"):

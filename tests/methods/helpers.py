@@ -23,21 +23,26 @@ each_case = pytest.mark.parametrize(
 each_background = pytest.mark.parametrize("background", [True, False])
 
 
-def make_frequency(image_count, num_images=None, instance_count=None) -> ClassFrequency:
+def make_frequency(
+    image_count, num_images=None, instance_count=None, dimension=None
+) -> ClassFrequency:
     image_count = np.asarray(image_count)
     if num_images is None:
         num_images = int(image_count.sum())
     names = [f"class {index}" for index in range(len(image_count))]
-    return ClassFrequency(names, image_count, instance_count, num_images)
+    return ClassFrequency(names, image_count, instance_count, num_images, dimension)
 
 
 def random_frequency(num_classes: int, seed: int = 0) -> ClassFrequency:
-    """A long tail of 1 to 1,000 of 1,500 images; with more than two classes one has no image."""
+    """A long tail of 1 to 1,000 of 1,500 images; with more than two classes one has no image.
+
+    Dimensions are anywhere in [1, 2].
+    """
     draws = np.random.default_rng(seed)
     count = np.exp(draws.uniform(0, math.log(1000), num_classes)).astype(np.int64)
     if num_classes > 2:
         count[1] = 0
-    return make_frequency(count, 1500, 2 * count)
+    return make_frequency(count, 1500, 2 * count, draws.uniform(1, 2, num_classes))
 
 
 def random_batch(method: LongTailMethod, rows: int = 0, seed: int = 0, spread: float = 2.0):

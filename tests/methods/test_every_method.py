@@ -21,8 +21,8 @@ from iif_d2.methods import (
 from .helpers import random_batch, random_frequency
 
 NUM_CLASSES = 5
-C_LOGITS = {"Sigmoid", "EQL", "DropLoss", "FedLoss", "GOL"}
-DRAWN_PER_ROW = {"DropLoss", "GOL"}
+C_LOGITS = {"Sigmoid", "EQL", "DropLoss", "FedLoss", "GOL", "APA", "FRACALSigmoid"}
+DRAWN_PER_ROW = {"DropLoss", "GOL", "APA"}
 HELD_CONSTANT = {"Seesaw"}  # a factor without gradient, which differences would see
 SUPPORTED = [
     (name, background)
@@ -67,6 +67,7 @@ def test_the_promised_names_are_registered():
     assert {name for name, _ in METHOD_REGISTRY} >= {
         "Softmax", "Sigmoid", "IIF", "EQL", "DropLoss", "EQLv2", "Seesaw", "FedLoss",
         "BalancedSoftmax", "LogitAdjustment", "LADE", "ECM", "DisAlign", "GOL", "NorCal", "LogN",
+        "FRACAL", "FRACALSigmoid", "FCBL", "EBL", "APA", "PCB", "LOS",
     }  # fmt: skip
 
 
@@ -349,6 +350,9 @@ def test_what_it_reads_survives_its_text(name, background):
         ("Sigmoid", {}, "sigmoid"),
         ("EQLv2", {}, "sigmoid with a background"),
         ("GOL", {}, "Gumbel"),
+        ("APA", {}, "APA, learnt"),
+        ("APA", {"lam": 0.5, "kap": 2.0, "learnt": False}, "APA 0.5 2"),
+        ("PCB", {"base": "IIF"}, "softmax by IIF raw, image, sum, 1"),
         ("Seesaw", {}, "softmax and objectness"),
     ],
 )

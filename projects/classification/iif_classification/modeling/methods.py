@@ -30,7 +30,7 @@ def build_configured_method(
         "deferred_epoch": round(cfg.METHOD.DEFERRED_FROM * cfg.SOLVER.EPOCHS),
     }
     options = {key.lower(): value for key, value in cfg.METHOD.get(name, {}).items()}
-    options.update({key: given[key] for key in method.given_by_model})
+    options.update({key: given[key] for key in method.given_by_model if key in given})
     if name in OWN_METHODS:
         return method(frequency, **options)
     return build_method(name, frequency, background=False, **options)

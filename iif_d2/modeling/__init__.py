@@ -1,6 +1,12 @@
 """What goes into a Detectron2 model: box predictor, ROI heads, classifiers, exact inference."""
 
 from ..ops.exact_topk import exact_topk_inference, exact_topk_inference_batch
+from .class_specific import (
+    ClassSpecificMaskHead,
+    ClassSpecificMasks,
+    ClassSpecificOutputLayers,
+    apply_class_specific,
+)
 from .cosine import CosineLinear
 from .mask_head import NormedConv2d, NormedMaskHead
 from .predictor import LongTailOutputLayers, LongTailPredictorMixin, apply_method
@@ -12,6 +18,9 @@ from .roi_heads import (
 )
 
 __all__ = [
+    "ClassSpecificMaskHead",
+    "ClassSpecificMasks",
+    "ClassSpecificOutputLayers",
     "CosineLinear",
     "LongTailCascadeROIHeads",
     "LongTailOutputLayers",
@@ -20,6 +29,7 @@ __all__ = [
     "LongTailRes5ROIHeads",
     "NormedConv2d",
     "NormedMaskHead",
+    "apply_class_specific",
     "apply_method",
     "exact_topk_inference",
     "exact_topk_inference_batch",

@@ -15,6 +15,7 @@ _HOME = {
     "add_iif_config": "config",
     "register_long_tail_instances": "data.registration",
     "apply_method": "modeling",
+    "apply_class_specific": "modeling",
     "fold_checkpoint": "checkpoint",
 }
 __all__ = list(_HOME)

@@ -16,7 +16,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..errors import CheckpointError, ConfigError, IIFError
 from ..files import write_atomically
-from ..modeling import LongTailPredictorMixin
+from ..modeling import ClassSpecificMasks, ClassSpecificOutputLayers, LongTailPredictorMixin
 from .checkpointer import LongTailCheckpointer
 from .frequencies import settle_frequencies
 
@@ -179,7 +179,11 @@ def _check_predictor(predictor: FastRCNNOutputLayers) -> None:
 def _check_rest(model: nn.Module, predictors: dict[str, nn.Module]) -> None:
     """Raise ConfigError for a part of the model that plain Detectron2 does not have."""
     for name, module in model.named_modules():
-        known = isinstance(module, (LongTailPredictorMixin, ROIHeads))
+        # A normed mask head is refused for its predictor, which Detectron2 has not.
+        known = isinstance(
+            module,
+            (LongTailPredictorMixin, ClassSpecificOutputLayers, ClassSpecificMasks, ROIHeads),
+        )
         known = known or f"{name}.".startswith(tuple(f"{prefix}method." for prefix in predictors))
         if not known and _is_ours(type(module)):
             raise ConfigError(

@@ -1,6 +1,12 @@
 """What goes into a Detectron2 model: backbones, ROI heads, predictors, exact inference."""
 
 from ..ops.exact_topk import exact_topk_inference, exact_topk_inference_batch
+from .class_specific import (
+    ClassSpecificMaskHead,
+    ClassSpecificMasks,
+    ClassSpecificOutputLayers,
+    apply_class_specific,
+)
 from .cosine import CosineLinear
 from .mask_head import NormedConv2d, NormedMaskHead
 from .predictor import LongTailOutputLayers, LongTailPredictorMixin, apply_method
@@ -13,6 +19,9 @@ from .roi_heads import (
 from .timm_backbone import TimmBackbone
 
 __all__ = [
+    "ClassSpecificMaskHead",
+    "ClassSpecificMasks",
+    "ClassSpecificOutputLayers",
     "CosineLinear",
     "LongTailCascadeROIHeads",
     "LongTailOutputLayers",
@@ -22,6 +31,7 @@ __all__ = [
     "NormedConv2d",
     "NormedMaskHead",
     "TimmBackbone",
+    "apply_class_specific",
     "apply_method",
     "exact_topk_inference",
     "exact_topk_inference_batch",

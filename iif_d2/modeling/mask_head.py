@@ -27,7 +27,12 @@ class NormedConv2d(nn.Conv2d):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.normalize(x) * self.scale, F.normalize(self.weight), self.bias)
+        x, weight = self.directions(x, self.weight)
+        return F.conv2d(x, weight, self.bias)
+
+    def directions(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (R, D, H, W) and weights (C, D, 1, 1) whose products are scaled cosines."""
+        return F.normalize(x) * self.scale, F.normalize(weight)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale={self.scale}"

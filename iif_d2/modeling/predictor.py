@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..data import config_frequency
 from ..errors import ConfigError, UnknownNameError
 from ..methods import LongTailMethod, build_method, method_options
-from ..ops.exact_topk import exact_topk_inference_batch
+from .class_specific import ClassSpecificOutputLayers, apply_class_specific
 from .cosine import CosineLinear
 
 CLASSIFIERS = ("linear", "cosine")
@@ -125,7 +125,7 @@ class LongTailPredictorMixin:
         return predictions[0][:, : self.method.num_logits]
 
 
-class LongTailOutputLayers(LongTailPredictorMixin, FastRCNNOutputLayers):
+class LongTailOutputLayers(LongTailPredictorMixin, ClassSpecificOutputLayers):
     """Detectron2's box predictor with a method, a choice of classifier and exact fast inference.
 
     Args:
@@ -183,25 +183,13 @@ class LongTailOutputLayers(LongTailPredictorMixin, FastRCNNOutputLayers):
         layers.set_method(layers.method, node.CLASSIFIER, node.COSINE_SCALE)
         return layers
 
-    def inference(
-        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
-    ) -> tuple[list[Instances], list[Tensor]]:
-        """As Detectron2's, to the last bit: of each image the detections, and their rows of Ri."""
-        return exact_topk_inference_batch(
-            self.predict_boxes(predictions, proposals),
-            self.predict_probs(predictions, proposals),
-            [p.image_size for p in proposals],
-            self.test_score_thresh,
-            self.test_nms_thresh,
-            self.test_topk_per_image,
-        )
-
 
 def apply_method(model: nn.Module, method: LongTailMethod) -> nn.Module:
     """Put a method into a built Detectron2 model, whatever its ROI heads; weights stay as they are.
 
     Every box predictor in the model gets it, each its own copy where there are several (cascade).
-    For a test-time method that is all; for the others, train on.
+    For a test-time method that is all; for the others, train on. Class-specific heads compute only
+    the class that counts from now on (`apply_class_specific`).
 
     Args:
         model: any module that holds `FastRCNNOutputLayers`.
@@ -223,12 +211,12 @@ def apply_method(model: nn.Module, method: LongTailMethod) -> nn.Module:
         if not isinstance(predictor, LongTailPredictorMixin):
             predictor.__class__ = _with_method(type(predictor))
         predictor.set_method(copy.deepcopy(method) if index else method)
-    return model
+    return apply_class_specific(model)
 
 
 @functools.cache
 def _with_method(base: type) -> type:
     """`base` with the mixin in front; one class a base, so that equal models have equal types."""
-    if base is FastRCNNOutputLayers:
+    if base in (FastRCNNOutputLayers, ClassSpecificOutputLayers):
         return LongTailOutputLayers
     return type(f"LongTail{base.__name__}", (LongTailPredictorMixin, base), {})

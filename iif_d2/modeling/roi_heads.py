@@ -1,4 +1,4 @@
-"""Detectron2's three kinds of ROI heads, with the long-tail box predictor.
+"""Detectron2's three kinds of ROI heads, with the long-tail box predictor and one class's masks.
 
 `box_stages` is what comes between features and detections: what each stage's predictor gives,
 logits (R, C + 1 or what the method needs) and deltas (R, 4) or (R, 4C), and the last stage's
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..methods import LongTailMethod
 from ..ops.exact_topk import exact_topk_inference_batch
+from .class_specific import apply_class_specific
 from .predictor import LongTailOutputLayers
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ class LongTailROIHeads(StandardROIHeads):
         ret["box_predictor"] = LongTailOutputLayers.in_place_of(ret["box_predictor"], cfg)
         return ret
 
+    @classmethod
+    def _init_mask_head(cls, cfg, input_shape):
+        return _with_class_specific_masks(super()._init_mask_head(cfg, input_shape))
+
     def box_stages(self, features: dict[str, Tensor], proposals: list[Instances]) -> Stages:
         boxes = [p.proposal_boxes for p in proposals]
         pooled = self.box_pooler([features[f] for f in self.box_in_features], boxes)
@@ -52,7 +57,7 @@ class LongTailRes5ROIHeads(Res5ROIHeads):
     def from_config(cls, cfg, input_shape):
         ret = super().from_config(cfg, input_shape)
         ret["box_predictor"] = LongTailOutputLayers.in_place_of(ret["box_predictor"], cfg)
-        return ret
+        return _with_class_specific_masks(ret)
 
     def box_stages(self, features: dict[str, Tensor], proposals: list[Instances]) -> Stages:
         boxes = [p.proposal_boxes for p in proposals]
@@ -75,6 +80,10 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
             LongTailOutputLayers.in_place_of(plain, cfg) for plain in ret["box_predictors"]
         ]
         return ret
+
+    @classmethod
+    def _init_mask_head(cls, cfg, input_shape):
+        return _with_class_specific_masks(super()._init_mask_head(cfg, input_shape))
 
     def box_stages(self, features: dict[str, Tensor], proposals: list[Instances]) -> Stages:
         features = [features[f] for f in self.box_in_features]
@@ -105,6 +114,12 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
             last.test_topk_per_image,
         )
         return detections
+
+
+def _with_class_specific_masks(parts: dict) -> dict:
+    if parts.get("mask_head") is not None:
+        apply_class_specific(parts["mask_head"])
+    return parts
 
 
 def warn_without_method(model: nn.Module, cfg: CfgNode) -> None:

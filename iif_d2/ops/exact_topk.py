@@ -19,6 +19,7 @@ chance there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from detectron2.modeling.roi_heads import fast_rcnn
@@ -31,10 +32,11 @@ from . import topk_nms
 __all__ = ["exact_topk_inference", "exact_topk_inference_batch"]
 
 FEW_SCORES = 1000  # up to here Detectron2's own function is as fast
+BoxesAt = Callable[[Tensor, Tensor], Tensor]  # rows and classes to (n, 4) boxes
 
 
 def exact_topk_inference(
-    boxes: Tensor,
+    boxes: Tensor | BoxesAt,
     scores: Tensor,
     image_shape: tuple[int, int],
     score_thresh: float,
@@ -48,7 +50,8 @@ def exact_topk_inference(
 
     Args:
         boxes: (R, C * 4) class-specific or (R, 4) class-agnostic x1, y1, x2, y2 in pixels of the
-            network's input image.
+            network's input image. Or a function that gives the (n, 4) boxes of n candidates, all
+            finite, when it is given their rows and classes, int64 (n,): it is asked for few.
         scores: (R, C + 1) in any float type, the background last. Rows with NaN or Inf in either
             tensor are dropped.
         image_shape: (height, width) that boxes are clipped to.
@@ -65,18 +68,22 @@ def exact_topk_inference(
     """
     stage = (score_thresh, nms_thresh, topk_per_image)
     limit = None if torch.jit.is_tracing() else topk_nms.most_shifted(scores.device)
-    if limit is not None:
+    given = isinstance(boxes, Tensor)
+    if limit is None and not given:
+        boxes = _all_boxes(boxes, scores)
+    if limit is not None and given:
         _check_shapes(boxes, scores)
     if limit is None or (
-        scores.dtype == torch.float32 and scores.numel() <= min(FEW_SCORES, limit)
+        given and scores.dtype == torch.float32 and scores.numel() <= min(FEW_SCORES, limit)
     ):
         return fast_rcnn.fast_rcnn_inference_single_image(boxes, scores, image_shape, *stage)
-    boxes, scores = _finite_rows(boxes, scores)
-    boxes, scores = boxes.unflatten(1, (boxes.shape[1] // 4, 4)), scores[:, :-1]
+    finite = _finite_rows(*([boxes, scores] if given else [scores]))
+    boxes_at = _boxes_at(boxes) if given else boxes
+    scores = (scores if finite is None else scores[finite])[:, :-1]
 
     def clipped_boxes(rows: Tensor, classes: Tensor) -> Boxes:
         # Clipping is elementwise, so it can wait until the few boxes that matter are known.
-        selected = Boxes(boxes[rows, classes if boxes.shape[1] > 1 else 0])
+        selected = Boxes(boxes_at(rows if finite is None else finite[rows], classes))
         selected.clip(image_shape)
         return selected
 
@@ -92,7 +99,7 @@ def exact_topk_inference(
 
 
 def exact_topk_inference_batch(
-    boxes: list[Tensor],
+    boxes: list[Tensor] | list[BoxesAt],
     scores: list[Tensor],
     image_shapes: list[tuple[int, int]],
     score_thresh: float,
@@ -120,8 +127,21 @@ def _check_shapes(boxes: Tensor, scores: Tensor) -> None:
         )
 
 
-def _finite_rows(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Drop the rows in which anything is NaN or Inf."""
+def _boxes_at(boxes: Tensor) -> BoxesAt:
+    boxes = boxes.unflatten(1, (boxes.shape[1] // 4, 4))
+    specific = boxes.shape[1] > 1
+    return lambda rows, classes: boxes[rows, classes if specific else 0]
+
+
+def _all_boxes(boxes_at: BoxesAt, scores: Tensor) -> Tensor:
+    """(R, 4C)."""
+    everywhere = torch.ones_like(scores[:, :-1])
+    boxes = boxes_at(*everywhere.nonzero(as_tuple=True))
+    return boxes.reshape(len(scores), 4 * everywhere.shape[1])
+
+
+def _finite_rows(*tensors: Tensor) -> Tensor | None:
+    """The rows in which nothing is NaN or Inf, int64; None where those are all."""
 
     def total(values: Tensor) -> Tensor:
         values = values.detach()
@@ -129,7 +149,7 @@ def _finite_rows(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 
     # One NaN or Inf makes the sum so, hence a finite sum clears every row, in a fiftieth of
     # isfinite's time; a sum that merely overflows leads to the full check.
-    if not math.isfinite(total(boxes) + total(scores)):
-        finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
-        boxes, scores = boxes[finite], scores[finite]
-    return boxes, scores
+    if math.isfinite(sum(map(total, tensors))):
+        return None
+    finite = [torch.isfinite(values).all(dim=1) for values in tensors]
+    return torch.stack(finite).all(dim=0).nonzero().squeeze(1)

@@ -120,6 +120,13 @@ class LongTailEvaluator(DatasetEvaluator):
                     f"the model gives {sorted(output)} and no 'instances'; this evaluator scores "
                     f"detections, for proposals there is Detectron2's"
                 )
+            if output["instances"].has("pred_keypoints"):
+                log_first_n(
+                    logging.WARNING,
+                    "keypoints are not scored, boxes and masks are; Detectron2's COCOEvaluator "
+                    "scores them",
+                    key="message",
+                )
             source = f"{self._truth.path}, image {input['image_id']!r}"
             classes = len(self._truth.categories)
             self._process(index, Detections.from_instances(output["instances"], classes, source))

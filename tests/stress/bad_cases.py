@@ -143,6 +143,29 @@ ANNOTATIONS: dict[str, list] = {
     ],
     "half federated": [_edited("images", 0, "neg_category_ids", to=v) for v in ([1], [99], "1")],
     "crowd of another type": [_edited("annotations", 0, "iscrowd", to=v) for v in ('"1"', 10**30)],
+    "nan and infinity in words": [
+        _edited(*where, to=v) for v in ("NaN", "Infinity", "-Infinity")
+        for where in (_BOX, (*_BOX, 2), ("annotations", 0, "area"), ("images", 0, "width"),
+                      ("images", 0, "x"), ("categories", 0, "image_count"), ("images", 0, "id"))
+    ],
+    "kindred types": [
+        _edited(*where, to=v) for where, values in (
+            (("annotations", 0, "iscrowd"), (True, False, 1.0, 0.5)),
+            (("annotations", 0, "id"), (1.0, '"1"', '"a-b"', True)),
+            (("annotations", 0, "image_id"), (1.0,)), (("images", 0, "id"), (1.0,)),
+            (("annotations", 0, "category_id"), (1.0,)), (("categories", 0, "id"), (1.0, '"1"')),
+            (("images", 0, "width"), (8.0,)), (("categories", 0, "image_count"), (3.0, '"x"')),
+            (("categories", 0, "frequency"), (0.25,)), (_MASK, ('""', {}, False, 0)),
+        ) for v in values
+    ],
+    "box as text": [_edited(*_BOX, to=["1", "1", "4", "4"])],
+    "flat polygon": [_edited(*_MASK, to=[1, 1, 5, 1, 5, 5])],
+    "text for a number": [_edited("annotations", 0, key, to='"1"') for key in ("image_id", "category_id")],
+    "crowds alone": [_edited("annotations", i, "iscrowd", to=1) for i in (0, 1)],
+    "address for a file": [
+        _edited("images", 0, "file_name", to=f'"{scheme}://127.0.0.1:9/../../a.png"')
+        for scheme in ("http", "https", "ftp", "detectron2", "s3")
+    ],
     "deep nesting": [
         b"[" * _NEST, b'{"images":' * _NEST, _edited("images", 0, "x", to="[" * _NEST + "]" * _NEST)
     ],
@@ -253,16 +276,27 @@ def image_cases() -> Iterator[Case]:
         "image with other bytes": [flipped(whole, seed) for whole in files for seed in range(4)],
         "image of another size": [_saved(Image.new("RGB", (9, 7)), "PNG")],
         "image of another mode": [_saved(Image.new(m, (8, 8)), f) for m, f in modes.items()],
+        "image turned by exif": [_saved(pixels.resize((8, 8 + n % 2)), "JPEG", _turned(n)) for n in range(10)],
+        "image of 16 or 32 bits": [
+            _saved(Image.fromarray(np.full((8, 8), 999, kind)), "TIFF")
+            for kind in (np.uint16, np.int32, np.float32)
+        ],
         "image bomb": [small[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small[33:]],
         "text for an image": ["<svg onload='x'/>"],
         **{kind: made for kind, made in ODD_FILES.items() if kind != "named pipe"},
     })  # fmt: skip
 
 
-def _saved(image: Image.Image, format: str) -> bytes:
+def _saved(image: Image.Image, format: str, exif: Image.Exif | None = None) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format)
+    image.save(buffer, format, **({"exif": exif} if exif else {}))
     return buffer.getvalue()
+
+
+def _turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 def checkpoint_cases() -> Iterator[Case]:

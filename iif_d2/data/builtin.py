@@ -7,11 +7,9 @@ import os
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import builtin, load_lvis_json
-from detectron2.utils.file_io import PathManager
+from detectron2.data.datasets import builtin
 
-from .dicts import DatasetDicts
-from .instances import load_instances
+from .instances import load_builtin
 from .mini_lvis import SPLITS, make_mini_lvis
 from .registration import LongTailMetadata, attach_class_frequency
 
@@ -36,19 +34,6 @@ class MiniMetadata(LongTailMetadata):
             self.__dict__[key] = value  # asking for the old value would make the files again
         else:
             super().__setattr__(key, value)
-
-
-def load_builtin(name: str) -> DatasetDicts | list[dict]:
-    """The dataset dicts of an embedded split, or of Detectron2's LVIS and COCO, by its metadata.
-
-    In Detectron2's LVIS a class is its id less one; a json whose ids have holes is left to it.
-    """
-    metadata = MetadataCatalog.get(name)
-    dicts = load_instances(PathManager.get_local_path(metadata.json_file), metadata.image_root)
-    ids = dicts.sources[0].category_ids
-    if name.startswith("lvis_") and ids != list(range(1, len(ids) + 1)):
-        return load_lvis_json(metadata.json_file, metadata.image_root, name)
-    return dicts
 
 
 def register_builtin() -> None:

@@ -13,9 +13,8 @@ from detectron2.data.detection_utils import check_metadata_consistency
 from torch.utils.data import Dataset
 
 from ..errors import DataError
-from .builtin import load_builtin
 from .dicts import DatasetDicts
-from .instances import load_instances
+from .instances import load_builtin, load_instances
 
 __all__ = ["detection_dicts"]
 

@@ -345,9 +345,8 @@ def is_in_json_order(name: str, json_file: str) -> bool:
         ConfigError: its metadata have another order, and its loader that of the json.
     """
     from ..annotations.reading import read_categories
-    from .builtin import load_builtin
     from .class_order import check_class_order, class_order_problem, states_classes
-    from .instances import load_instances
+    from .instances import load_builtin, load_instances
 
     loader = getattr(DatasetCatalog.data.get(name), "func", None)
     metadata = MetadataCatalog.get(name)

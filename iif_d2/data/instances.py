@@ -7,7 +7,10 @@ import os
 from typing import Any
 
 import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets import load_lvis_json
 from detectron2.structures import BoxMode
+from detectron2.utils.file_io import PathManager
 
 from ..annotations.columns import Annotations
 from ..annotations.masks import drawn_polygons
@@ -60,6 +63,19 @@ def load_instances(
         logger.warning("%s: %s", json_file, doubt)
     logger.info("%s: %d images, %d instances", json_file, len(file), len(file.classes))
     return DatasetDicts([InstanceDicts(file, image_root)])
+
+
+def load_builtin(name: str) -> DatasetDicts | list[dict]:
+    """The dataset dicts of an embedded split, or of Detectron2's LVIS and COCO, by its metadata.
+
+    In Detectron2's LVIS a class is its id less one; a json whose ids have holes is left to it.
+    """
+    metadata = MetadataCatalog.get(name)
+    dicts = load_instances(PathManager.get_local_path(metadata.json_file), metadata.image_root)
+    ids = dicts.sources[0].category_ids
+    if name.startswith("lvis_") and ids != list(range(1, len(ids) + 1)):
+        return load_lvis_json(metadata.json_file, metadata.image_root, name)
+    return dicts
 
 
 class InstanceDicts:

@@ -131,6 +131,7 @@ def _read(path: str, key: tuple | None, schema: type) -> Annotations:
         first=first,
         classes=columns.classes[by_image],
         crowds=columns.crowds[by_image],
+        ignored=columns.ignored[by_image],
         without_area=~(areas > 0)[by_image],
         unusable=columns.unusable[by_image],
         has_masks=bool(columns.masks.any()),
@@ -150,6 +151,7 @@ class _Columns(NamedTuple):
     boxes: np.ndarray
     areas: np.ndarray  # NaN where the file does not say
     crowds: np.ndarray
+    ignored: np.ndarray
     masks: np.ndarray  # whether there is one
     unusable: np.ndarray
 
@@ -168,12 +170,13 @@ def _read_columns(
         boxes = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
         areas = np.array([row.area for row in rows], dtype=np.float64)
         crowds = np.array([bool(row.iscrowd) for row in rows], dtype=bool)
+        ignored = np.array([bool(row.ignore) for row in rows], dtype=bool)
         ids += [row.id for row in rows]
         refuse = _Refusal(references.path, block, start)
         refuse.any(~(np.abs(boxes) <= _FARTHEST).all(axis=1), "bbox {bbox} is not in pixels")
         refuse.any(areas < 0, "area is {area}")
         masks = _judged(refuse, [row.segmentation for row in rows], sizes[images])
-        blocks.append((images, classes, boxes, areas, crowds, *masks))
+        blocks.append((images, classes, boxes, areas, crowds, ignored, *masks))
     return _Columns(*map(np.concatenate, zip(*blocks))), ids
 
 

@@ -78,6 +78,7 @@ class Annotation(Struct, gc=False):
     id: int | None = None
     area: float | None = None
     iscrowd: int | None = None
+    ignore: Any = None  # LVIS's; evaluation alone looks at it
     segmentation: Raw = Raw(b"null")
     keypoints: list[Number] | None = None
 
@@ -109,6 +110,7 @@ class DatasetAnnotation(Struct, gc=False):
     bbox: list[Number]
     area: float | None = None
     iscrowd: int | None = None
+    ignore: Any = None
     segmentation: list[list[Number]] | dict[str, Any] | None = None
     keypoints: list[Number] | None = None
 

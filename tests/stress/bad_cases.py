@@ -137,6 +137,9 @@ ANNOTATIONS: dict[str, list] = {
     ],
     "half federated": [_edited("images", 0, "neg_category_ids", to=v) for v in ([1], [99], "1")],
     "crowd of another type": [_edited("annotations", 0, "iscrowd", to=v) for v in ('"1"', 10**30)],
+    "ignore of another type": [
+        _edited("annotations", 0, "ignore", to=v) for v in (True, 1.5, None, '"1"', [], {"a": [1]})
+    ],
     "deep nesting": [
         b"[" * _NEST, b'{"images":' * _NEST, _edited("images", 0, "x", to="[" * _NEST + "]" * _NEST)
     ],

@@ -77,7 +77,7 @@ KEYS = (
         "TEST.WRITE_RESULTS",
         False,
         "Also write inference/<data set>/lvis_instances_results.json, every detection as LVIS's "
-        "server takes it.",
+        "and COCO's servers take it. A test set without annotations needs it.",
     ),
     Key(
         "SOLVER.OPTIMIZER",

@@ -24,7 +24,6 @@ from .schema import (
     Annotation,
     AnnotationFile,
     Category,
-    EvaluationFile,
     Id,
     Image,
     LabelFile,
@@ -58,11 +57,10 @@ def read_labels(path: str | os.PathLike) -> Labels:
     return Labels(categories, *references.places(file.annotations, 0), len(file.images))
 
 
-def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotations:
+def read_annotations(path: str | os.PathLike) -> Annotations:
     """The whole file, checked; while one of the same file is in use, that one.
 
-    Args:
-        annotated: whether 'annotations' has to be there.
+    A test set's has no 'annotations', and is read as if nothing were in its images.
 
     Raises:
         DataError: as `read_labels`; also for sizes, boxes and masks that cannot be drawn.
@@ -73,11 +71,10 @@ def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotat
     if found is not None:
         return found
     with paused_gc():
-        found = _read(path, key, AnnotationFile if annotated else EvaluationFile)
+        found = _read(path, key)
     if _key(path) != key:
         raise DataError(f"{path} was changed while it was read; start again when it is complete")
-    if annotated:
-        found.remember()
+    found.remember()
     return found
 
 
@@ -89,10 +86,10 @@ def _key(path: str) -> tuple | None:
     return os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _read(path: str, key: tuple | None, schema: type) -> Annotations:
-    file = decode_json(path, schema, _KIND)
-    if schema is EvaluationFile and not file.images:
-        raise DataError(f"{path}: 'images' is empty; there is nothing to evaluate on")
+def _read(path: str, key: tuple | None) -> Annotations:
+    file = decode_json(path, AnnotationFile, _KIND)
+    if not file.images:
+        raise DataError(f"{path}: 'images' is empty; there is nothing to train or evaluate on")
     categories = _checked_categories(path, file.categories)
     images = _decoded(_decode_images, path, "images", file.images, range(len(file.images)))
     _places_of(path, "images", images)

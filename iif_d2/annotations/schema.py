@@ -56,10 +56,11 @@ class Image(Struct, gc=False):
 
 
 class ImageFile(Struct):
-    """An annotation file with its images and classes, and no objects."""
+    """An annotation file with its images and classes; of the objects, whether there are any."""
 
     images: list[Image]
     categories: list[Category]
+    annotations: Raw = Raw(b"")
 
 
 class Rle(Struct, gc=False):
@@ -89,18 +90,12 @@ class Mask(Struct, gc=False):
     segmentation: list[list[Number]] | Rle | None = None
 
 
-class EvaluationFile(Struct):
-    """The texts of an annotation file to score against. Those of test sets have no annotations."""
+class AnnotationFile(Struct):
+    """The texts of an annotation file. Those of test sets have no annotations."""
 
     images: list[Raw]
     categories: list[Category]
     annotations: list[Raw] = []
-
-
-class AnnotationFile(EvaluationFile, kw_only=True):
-    """The texts of an annotation file to learn from."""
-
-    annotations: list[Raw]
 
 
 class DatasetAnnotation(Struct, gc=False):

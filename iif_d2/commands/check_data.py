@@ -77,10 +77,13 @@ class _Report:
         self.lines.append(f"  {what:<12} {text}")
         self.wrong += bad
 
-    def _check_json(self, json_file: str) -> ClassFrequency:
+    def _check_json(self, json_file: str) -> ClassFrequency | None:
         content = decode_json(json_file, ImageFile, "an LVIS or COCO annotation file")
         self._say("annotations", f"{json_file} is there")
         self._check_images(json_file, content)
+        if not content.annotations:
+            self._say("objects", "none: a test set, whose detections a server scores")
+            return None
         counted = count_class_frequency(json_file)
         self._check_classes(counted)
         self._check_counts(counted, content)

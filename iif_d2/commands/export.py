@@ -20,14 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> str:
     """Export for the CPU and compare on two images of noise; says what goes in and out."""
     cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
-    side = cfg.INPUT.MIN_SIZE_TEST
+    side, channels = cfg.INPUT.MIN_SIZE_TEST, len(cfg.MODEL.PIXEL_MEAN)
     draws = torch.Generator().manual_seed(0)
     images = [
-        torch.randint(0, 256, (3, *size), generator=draws).float()
+        torch.randint(0, 256, (channels, *size), generator=draws).float()
         for size in ((side, side * 5 // 4), (side * 9 // 8, side))
     ]
     fields = export_model(load_trained_model(cfg), args.output, images)
     return (
-        f"{args.output}: takes an image (3, H, W), float32, {cfg.INPUT.FORMAT}, 0 to 255; gives "
+        f"{args.output}: takes an image ({channels}, H, W), float32, {cfg.INPUT.FORMAT}, 0 to 255; gives "
         f"{', '.join(fields)}; on two images of noise they are the model's within {TOLERANCE:g}"
     )

@@ -58,7 +58,9 @@ def detection_dicts(
     if check_consistency:
         _check_classes(names, dicts)
     if not len(dicts):
-        raise DataError(f"no image of {', '.join(names)} has an object to learn from")
+        raise DataError(
+            f"no image of {', '.join(names)} has an object to learn from; train on others"
+        )
     return dicts
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import read_image
+from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
+from PIL import Image
 from torch import nn
 
 from ..errors import DataError
@@ -21,7 +22,7 @@ def detect(cfg: CfgNode, model: nn.Module, image: np.ndarray) -> Detections:
     """What the model finds on a uint8 RGB (H, W, 3) picture, resized as `cfg` tests."""
     height, width = image.shape[:2]
     resize = T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-    network = image if cfg.INPUT.FORMAT == "RGB" else image[:, :, ::-1]
+    network = convert_PIL_to_numpy(Image.fromarray(image), cfg.INPUT.FORMAT)
     network = resize.get_transform(network).apply_image(network)
     tensor = torch.as_tensor(network.astype("float32").transpose(2, 0, 1))
     model = rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)

@@ -34,7 +34,7 @@ class GroundTruth:
         self, path: str | os.PathLike, contiguous_id: dict[int, int] | None = None
     ) -> None:
         self.path = os.fspath(path)
-        self._file = file = read_annotations(self.path, annotated=False)
+        self._file = file = read_annotations(self.path)
         if len(file.categories) > _MOST_CLASSES:
             raise DataError(
                 f"{self.path} has {len(file.categories):,} categories; the precisions of more "

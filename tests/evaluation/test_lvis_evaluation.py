@@ -521,7 +521,9 @@ def test_test_set_without_annotations(register, tmp_path):
     content = make_truth(17)
     outputs = simulate(content)
     del content["annotations"]
-    name, _ = register(content)
+    name, path = register(content)
+    with pytest.raises(ConfigError, match=f"{path} has no annot.*; .* TEST.WRITE_RESULTS True"):
+        LongTailEvaluator(name, output_dir=str(tmp_path))
     assert run(name, outputs, output_dir=str(tmp_path), write_results=True) == {}
     detections = json.loads((tmp_path / "lvis_instances_results.json").read_text())
     assert len(detections) == sum(len(found) for found in outputs.values())

@@ -257,5 +257,7 @@ def test_bad_input_is_a_sentence(runs, tmp_path, capsys):
     assert main(["report", runs[0], *output, "--image-ids", "99"]) == 2
     assert "--image-ids names 99" in capsys.readouterr().err
     assert main(["report", runs[0], *output, "--dataset", "gone"]) == 2
-    assert "'gone' is no registered data set" in capsys.readouterr().err
+    assert (
+        "data set 'gone' is not registered here; start the command with" in capsys.readouterr().err
+    )
     assert not (tmp_path / "r.html").exists()

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> str:
     ]
     fields = export_model(load_trained_model(cfg), args.output, images)
     return (
-        f"{args.output}: takes an image ({channels}, H, W), float32, {cfg.INPUT.FORMAT}, 0 to 255; gives "
-        f"{', '.join(fields)}; on two images of noise they are the model's within {TOLERANCE:g}"
+        f"{args.output}: takes an image ({channels}, H, W), float32, {cfg.INPUT.FORMAT}, 0 to 255; "
+        f"gives {', '.join(fields)}; on two images of noise they are the model's within "
+        f"{TOLERANCE:g}"
     )

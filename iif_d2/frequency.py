@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from .errors import DataError
 
+GROUP_LIMITS = (10, 100)  # LVIS's: training images of a rare class, and of a common one, at most
+_SPARSE = 20  # a group with fewer than one in so many classes says little
 _LARGEST_COUNT = 1 << 40  # a sum over millions of classes stays within 64 bits
 
 
@@ -41,6 +43,11 @@ class ClassFrequency:
         image_count: int64 (C,), images in which each class appears (Eq. 1).
         instance_count: int64 (C,), objects of each class; None where the source has none.
         num_images: images in the set, those without annotations included.
+        class_groups: (C,) of "r", "c", "f", which may be given as one text: the groups that the
+            annotation file states in each category's `frequency`, or that limits have settled;
+            None where nothing has. `groups` is what to ask.
+
+    Equal are those of the same names and counts.
 
     Raises:
         DataError: arrays of other shapes or types, or counts that cannot be (negative, more images
@@ -51,6 +58,7 @@ class ClassFrequency:
     image_count: np.ndarray
     instance_count: np.ndarray | None
     num_images: int
+    class_groups: np.ndarray | None = None
 
     name = "the given frequencies"
 
@@ -62,6 +70,8 @@ class ClassFrequency:
             count = getattr(self, field)
             if count is not None:
                 object.__setattr__(self, field, _counts(field, count, len(names)))
+        if self.class_groups is not None:
+            object.__setattr__(self, "class_groups", _letters(self.class_groups, len(names)))
         if self.image_count.max(initial=0) > self.num_images:
             worst = int(self.image_count.argmax())
             raise DataError(
@@ -133,11 +143,20 @@ class ClassFrequency:
             )
         return self.instance_count
 
-    def groups(self, rare: int = 10, common: int = 100) -> np.ndarray:
-        """(C,) of "r", "c", "f" by training images: up to `rare`, up to `common`, more (LVIS)."""
+    def groups(self, rare: int = GROUP_LIMITS[0], common: int = GROUP_LIMITS[1]) -> np.ndarray:
+        """(C,) of "r", "c", "f": the `class_groups`, which is what every table and plot goes by.
+
+        Where there are none, by training images: up to `rare`, up to `common`, more.
+        """
+        if self.class_groups is not None:
+            return self.class_groups
         return np.select(
             [self.image_count <= rare, self.image_count <= common], ["r", "c"], default="f"
         )
+
+    def grouped(self, rare: int, common: int) -> ClassFrequency:
+        """The same with its groups settled: by these limits, where it has none."""
+        return replace(self, class_groups=self.groups(rare, common))
 
     def describe(self) -> str:
         """A few words that tell one table from another in a message."""
@@ -155,8 +174,9 @@ class ClassFrequency:
         from .files import write_atomically
 
         instances = None if self.instance_count is None else self.instance_count.tolist()
+        groups = None if self.class_groups is None else "".join(self.class_groups)
         content = FrequencyFile(
-            list(self.class_names), self.image_count.tolist(), instances, self.num_images
+            list(self.class_names), self.image_count.tolist(), instances, self.num_images, groups
         )
         write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1))
 
@@ -177,6 +197,7 @@ class ClassFrequency:
                 content.image_count,
                 content.instance_count,
                 content.num_images,
+                content.groups,
             )
         except DataError as error:
             raise DataError(
@@ -198,11 +219,13 @@ class ClassFrequency:
                     f"data sets of different classes cannot be counted together: {mismatch}"
                 )
         instances = [part.instance_count for part in parts]
+        stated = {part.class_groups is not None and "".join(part.class_groups) for part in parts}
         return cls(
             first.class_names,
             np.sum([part.image_count for part in parts], axis=0),
             None if any(count is None for count in instances) else np.sum(instances, axis=0),
             sum(part.num_images for part in parts),
+            (stated.pop() or None) if len(stated) == 1 else None,
         )
 
 
@@ -241,6 +264,17 @@ def _counts(field: str, count, num_classes: int) -> np.ndarray:
     return array
 
 
+def _letters(groups: Sequence[str], num_classes: int) -> np.ndarray:
+    array = np.array(list(groups), dtype=object)
+    if array.shape != (num_classes,) or not all(letter in GROUPS for letter in array):
+        raise DataError(
+            f"groups must be {num_classes} letters, one a class, of {', '.join(GROUPS)}"
+        )
+    array = array.astype("<U1")
+    array.setflags(write=False)
+    return array
+
+
 def class_name_mismatch(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
     """How two lists of class names disagree, or None where they mean the same classes in one order.
 
@@ -264,18 +298,40 @@ class Group:
 
     Attributes:
         name: a word for it.
-        most: training images that a class of it has at most; None if there is no such limit.
         color: red, green and blue in [0, 1]; of Okabe and Ito's, which colour-blind readers can
             tell apart.
     """
 
     name: str
-    most: int | None
     color: tuple[float, float, float]
 
 
 GROUPS = {
-    "r": Group("rare", 10, (0.84, 0.37, 0.0)),
-    "c": Group("common", 100, (0.0, 0.45, 0.7)),
-    "f": Group("frequent", None, (0.0, 0.62, 0.45)),
+    "r": Group("rare", (0.84, 0.37, 0.0)),
+    "c": Group("common", (0.0, 0.45, 0.7)),
+    "f": Group("frequent", (0.0, 0.62, 0.45)),
 }
+
+
+def stated_groups(stated: Sequence[object]) -> np.ndarray | None:
+    """(C,) letters, of the `frequency` that each category of a json has; None unless all have."""
+    if all(isinstance(group, str) and group in GROUPS for group in stated):
+        return np.array(stated)
+    return None
+
+
+def group_sizes(groups: np.ndarray) -> str:
+    """How many classes are in each group, in words."""
+    return ", ".join(f"{(groups == letter).sum()} {group.name}" for letter, group in GROUPS.items())
+
+
+def sparse_groups(groups: np.ndarray) -> str | None:
+    """A sentence about groups with next to no class, of (C,) letters; None where there are none."""
+    least = len(groups) / _SPARSE
+    names = [g.name for letter, g in GROUPS.items() if (groups == letter).sum() < least]
+    if not names:
+        return None
+    return (
+        f"of {len(groups)} classes {group_sizes(groups)}: numbers of the group "
+        f"{' and '.join(names)} say little"
+    )

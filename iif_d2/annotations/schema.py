@@ -130,3 +130,4 @@ class FrequencyFile(Struct, tag_field="format", tag="iif_d2.ClassFrequency"):
     image_count: list[int]
     instance_count: list[int] | None
     num_images: int
+    groups: str | None = None  # a letter a class: r, c or f

@@ -14,9 +14,10 @@ import numpy as np
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
-from ..checkpoint import load_trained_model
+from ..checkpoint import load_trained_model, trained_frequency
 from ..config import add_iif_config, load_config
 from ..data import config_frequency, known_frequency, require_registered
 from ..errors import ConfigError
@@ -136,11 +137,12 @@ def draw_folder(
     if dataset:
         read.append(MetadataCatalog.get(dataset).get("json_file", ""))
     _keep_apart({"--figure": figure, "--json": json}, [*taken, *files, *read])
-    class_names, groups = _classes(configs)
+    _check_sizes(configs)
     panel_titles = (["Annotated"] if annotations else []) + titles
     if len(panel_titles) == 1:
         panel_titles = []  # a single panel needs none
     models = [(cfg, load_trained_model(cfg)) for cfg in configs]
+    class_names, groups = _classes(*models[0])
     rows, records = [], []
     for file, picture in zip(files, tqdm(pictures, desc="drawing", unit="picture")):
         path, image_id = picture["file_name"], picture.get("image_id")
@@ -270,20 +272,24 @@ def _save(path: str, pixels: np.ndarray) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _classes(configs: Sequence[CfgNode]) -> tuple[Sequence[str], np.ndarray | None]:
-    """Class names, and their groups where the training frequencies can be had."""
+def _check_sizes(configs: Sequence[CfgNode]) -> None:
+    """Raise `ConfigError` where a class of one model may be none of the other's."""
     sizes = [cfg.MODEL.ROI_HEADS.NUM_CLASSES for cfg in configs]
     if len(set(sizes)) > 1:
         raise ConfigError(
             f"the models find {sizes[0]} and {sizes[1]} classes (MODEL.ROI_HEADS.NUM_CLASSES); "
             f"draw models of the same classes side by side"
         )
-    cfg = configs[0]
-    frequency = known_frequency(config_frequency(cfg))
-    if frequency is not None:
-        return frequency.class_names, frequency.groups()
+
+
+def _classes(cfg: CfgNode, model: nn.Module) -> tuple[Sequence[str], np.ndarray | None]:
+    """Class names, and their groups where the training frequencies can be had."""
+    trained, counted = trained_frequency(cfg, model), known_frequency(config_frequency(cfg))
+    groups = None if trained is None else trained.groups()
+    if counted is not None:
+        return counted.class_names, groups
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         names = MetadataCatalog.get(name).get("thing_classes")
         if names:
-            return names, None
-    return [f"class {index}" for index in range(sizes[0])], None
+            return names, groups
+    return [f"class {index}" for index in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)], groups

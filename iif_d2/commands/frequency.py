@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..data.frequency import annotation_file, count_class_frequency
+from ..data.frequency import annotation_file, check_group_limits, count_class_frequency
 from ..errors import ConfigError
 from ..files import csv_text, read_ahead, write_atomically
-from ..frequency import GROUPS, ClassFrequency
+from ..frequency import GROUP_LIMITS, ClassFrequency, group_sizes, sparse_groups
 from ..methods import NORMALIZERS, STATISTICS, VARIANTS, iif_weights
 from ..plots.frequency_plot import plot_frequency
 
@@ -26,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="print every class, not the ends only")
     parser.add_argument("--statistic", choices=STATISTICS, default="image", help="default image")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="sum", help="default sum")
+    parser.add_argument(
+        "--group-limits", nargs=2, type=int, default=GROUP_LIMITS, metavar=("RARE", "COMMON"),
+        help="as MODEL.LONG_TAIL.GROUP_LIMITS: images of a rare and of a common class at most, "
+        f"where the json does not state groups; default {GROUP_LIMITS}",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> str:
@@ -37,6 +43,7 @@ def run(args: argparse.Namespace) -> str:
         whole=args.all,
         statistic=args.statistic,
         normalizer=args.normalizer,
+        group_limits=args.group_limits,
     )
 
 
@@ -49,6 +56,7 @@ def describe_frequency(
     whole: bool = False,
     statistic: str = "image",
     normalizer: str = "sum",
+    group_limits: Sequence[int] = GROUP_LIMITS,
 ) -> str:
     """Counts and weights as an aligned Markdown table; says what was written where.
 
@@ -60,6 +68,7 @@ def describe_frequency(
         whole: show every class, not the ends only.
         statistic: see `iif_weights`.
         normalizer: see `iif_weights`.
+        group_limits: as MODEL.LONG_TAIL.GROUP_LIMITS; saved with the counts.
 
     Raises:
         DataError: the source cannot be counted, or a file not be written.
@@ -70,7 +79,9 @@ def describe_frequency(
     path = annotation_file(source)
     if path:
         read_ahead(path)
-    frequency = count_class_frequency(source)
+    check_group_limits("--group-limits", group_limits)
+    counted = count_class_frequency(source)
+    frequency = counted.grouped(*group_limits)
     weights, refused = {}, []  # of a variant that this data set cannot have, the reason
     for variant in VARIANTS:
         try:
@@ -78,11 +89,12 @@ def describe_frequency(
         except ConfigError as error:
             refused.append(f"{variant}: {error}")
     title, groups = f"{source}: {frequency.describe()}", frequency.groups()
-    sizes = (f"{(groups == letter).sum()} {group.name}" for letter, group in GROUPS.items())
     rows = _rows(frequency, weights)
-    lines = [title, ", ".join(sizes), "", *_table(rows, whole), *refused]
+    lines = [title, sparse_groups(groups) or group_sizes(groups), "", *_table(rows, whole)]
+    lines += refused
     if output:
-        frequency.save(output)
+        # LVIS's limits are nobody's choice: a config may have others.
+        (counted if tuple(group_limits) == GROUP_LIMITS else frequency).save(output)
         lines.append(f"counts written to {output}")
     if csv:
         write_atomically(csv, csv_text(rows))

@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader
 from torch import nn
 
-from ..checkpoint import load_trained_model
+from ..checkpoint import load_trained_model, trained_frequency
 from ..config import load_config
 from ..data import LongTailDatasetMapper, config_frequency, require_registered
 from ..errors import ConfigError, DataError
@@ -160,8 +160,8 @@ def class_slice(images: Sequence[dict[str, Any]], most: int) -> list[dict[str, A
 
 def _frequency(cfg: CfgNode, model: nn.Module) -> ClassFrequency:
     """The counts that the model's checkpoint brought, else the config's."""
-    method = predictors(model)[0].method
-    return method.frequency if method.uses_frequency else config_frequency(cfg).resolve()
+    predictors(model)  # refuses a model that cannot be swept
+    return trained_frequency(cfg, model) or config_frequency(cfg).resolve()  # which says why not
 
 
 def _number(value: float) -> float:

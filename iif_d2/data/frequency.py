@@ -9,13 +9,22 @@ import functools
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..annotations.tables import count_table, is_table
 from ..errors import ConfigError, DataError, IIFError
-from ..frequency import ClassFrequency, DeferredFrequency, FrequencySource, class_name_mismatch
+from ..frequency import (
+    GROUP_LIMITS,
+    ClassFrequency,
+    DeferredFrequency,
+    FrequencySource,
+    class_name_mismatch,
+    sparse_groups,
+    stated_groups,
+)
 
 try:
     from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -26,6 +35,8 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 logger = logging.getLogger(__name__)
+
+_said: set[str] = set()  # of groups, once a process
 
 _PACKAGED = os.path.join(os.path.dirname(__file__), "counts")
 
@@ -102,6 +113,7 @@ def config_frequency(cfg: CfgNode) -> DeferredFrequency:
         cfg.DATASETS.TRAIN,
         cfg.MODEL.LONG_TAIL.FREQUENCY,
         cfg.OUTPUT_DIR,
+        cfg.MODEL.LONG_TAIL.GROUP_LIMITS,
     )
 
 
@@ -110,16 +122,35 @@ def deferred_frequency(
     datasets: str | Sequence[str],
     source: str = "",
     cache_dir: str | None = None,
+    group_limits: Sequence[int] = GROUP_LIMITS,
 ) -> DeferredFrequency:
     """The counts of `source`, or of the data sets where that is empty; nothing is read yet.
+
+    Which classes are rare is settled with them: as the annotation file states, else by the limits.
 
     Args:
         source: as MODEL.LONG_TAIL.FREQUENCY.
         cache_dir: see `count_class_frequency`.
+        group_limits: as MODEL.LONG_TAIL.GROUP_LIMITS.
+
+    Raises:
+        ConfigError: limits that cannot be.
     """
+    check_group_limits("MODEL.LONG_TAIL.GROUP_LIMITS", group_limits)
     train = (datasets,) if isinstance(datasets, str) else tuple(datasets)
-    resolve = functools.partial(_resolve, source, train, cache_dir)
+    limits = tuple(group_limits)
+    resolve = functools.partial(_resolve, source, train, cache_dir, limits)
     return DeferredFrequency(num_classes, resolve, source or " + ".join(train))
+
+
+def check_group_limits(name: str, limits: Sequence[int]) -> None:
+    """Raise `ConfigError` unless these are the images of a rare and of a common class at most."""
+    whole = all(isinstance(limit, int) and not isinstance(limit, bool) for limit in limits)
+    if not whole or len(limits) != 2 or not 0 <= limits[0] <= limits[1]:
+        raise ConfigError(
+            f"{name} is {limits}; give two whole numbers, the training images up to which a class "
+            f"is rare and up to which it is common, such as {GROUP_LIMITS}"
+        )
 
 
 def known_frequency(deferred: FrequencySource) -> ClassFrequency | None:
@@ -130,7 +161,9 @@ def known_frequency(deferred: FrequencySource) -> ClassFrequency | None:
         return None
 
 
-def _resolve(source: str, train: Sequence[str], cache_dir: str | None) -> ClassFrequency:
+def _resolve(
+    source: str, train: Sequence[str], cache_dir: str | None, limits: tuple[int, int]
+) -> ClassFrequency:
     if not source and not train:
         raise ConfigError("no class frequencies: set MODEL.LONG_TAIL.FREQUENCY or DATASETS.TRAIN")
     if os.path.isfile(source):
@@ -147,7 +180,28 @@ def _resolve(source: str, train: Sequence[str], cache_dir: str | None) -> ClassF
             f"{source or ', '.join(files)}: no class has a single training image; check "
             f"'annotations'"
         )
+    stated = frequency.class_groups is not None
+    frequency = frequency.grouped(*limits)
+    _say_groups(source or " + ".join(train), stated, frequency, limits)
     return frequency
+
+
+def _say_groups(
+    name: str, stated: bool, frequency: ClassFrequency, limits: tuple[int, int]
+) -> None:
+    """Warn of groups with next to no class, and of limits that decide nothing."""
+    words = [sparse_groups(frequency.groups())]
+    if words[0] and not stated:
+        words[0] += f"; set MODEL.LONG_TAIL.GROUP_LIMITS, now {limits}, to fit this set"
+    if stated and limits != GROUP_LIMITS:
+        words.append(
+            f"MODEL.LONG_TAIL.GROUP_LIMITS {limits} is not used, since the group of each class is "
+            f"stated there; take that out to go by the limits"
+        )
+    for text in filter(None, words):
+        if f"{name}: {text}" not in _said:
+            _said.add(f"{name}: {text}")
+            logger.warning("%s: %s", name, text)
 
 
 def _check_class_names(source: str, frequency: ClassFrequency, dataset: str) -> None:
@@ -174,7 +228,7 @@ def _count_json(path: str, cache_dir: str | None) -> ClassFrequency:
 
     key = content_key(path)
     return cached(
-        os.path.join(cache_dir, f"class_frequency_{key}.json"),
+        os.path.join(cache_dir, f"class_counts_{key}.json"),
         compute=lambda: _count_labels(path),
         load=ClassFrequency.load,
     )
@@ -186,6 +240,8 @@ def _count_labels(path: str) -> ClassFrequency:
     labels = read_labels(path)
     names = [category.name for category in labels.categories]
     frequency = ClassFrequency.from_pairs(names, labels.images, labels.classes, labels.num_images)
+    groups = stated_groups([category.frequency for category in labels.categories])
+    frequency = replace(frequency, class_groups=groups)
     _compare_with_stated(path, labels.categories, frequency)
     return frequency
 

@@ -50,7 +50,8 @@ class LongTailEvaluator(DatasetEvaluator):
             the json has them.
         max_dets: best detections of an image that are scored, over all classes (LVIS: 300).
         frequency: counts of the training set, for the groups where the json states none, and for
-            the csv. With neither there are no APr, APc and APf.
+            the csv. With neither there are no APr, APc and APf. Evaluation of a model whose method
+            has counts takes those.
         write_results: also write `lvis_instances_results.json`, all detections, as LVIS's and
             COCO's servers take them; of a test set without annotations that is all there is.
         ap_fixed: also APfixed, APfixed-r, APfixed-c, APfixed-f: the best `ap_fixed_dets` of each
@@ -107,6 +108,12 @@ class LongTailEvaluator(DatasetEvaluator):
         self._matchers: dict[str, Matcher] = {}
         self._fixed = None if self._ap_fixed_dets is None else BestPerClass(self._ap_fixed_dets)
         self._results = ResultsFile(self._output_dir, self._truth) if self._write_results else None
+
+    def use_frequency(self, frequency: ClassFrequency) -> None:
+        """Take a model's counts and groups, whose classes are known to be the data set's."""
+        names = tuple(category.name for category in self._truth.categories)
+        if len(frequency) == len(names):
+            self._frequency = replace(frequency, class_names=names)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Score images.

@@ -17,6 +17,7 @@ from detectron2.config import get_cfg
 from . import data, modeling  # noqa: F401  for the data sets and ROI heads they register
 from .errors import ConfigError
 from .files.untrusted import check_yaml
+from .groups import GROUP_LIMITS
 from .methods import METHOD_REGISTRY, config_node
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,13 @@ KEYS = (
         "",
         "Where class frequencies come from: a registered data set, an annotation json, or a file "
         "that ClassFrequency.save wrote. Empty: the sum over DATASETS.TRAIN.",
+    ),
+    Key(
+        "MODEL.LONG_TAIL.GROUP_LIMITS",
+        GROUP_LIMITS,
+        "Training images up to which a class is rare, and up to which it is common, in every table "
+        "and plot; (10, 100) are LVIS's. Only where the training json does not state each "
+        "category's `frequency` (r, c or f), which decides.",
     ),
     Key(
         "MODEL.ROI_MASK_HEAD.THRESH_TEST",
@@ -107,7 +115,7 @@ KEYS = (
         "TEST.WRITE_RESULTS",
         False,
         "Also write inference/<data set>/lvis_instances_results.json, every detection as LVIS's "
-        "server takes it.",
+        "and COCO's servers take it. A test set without annotations needs it.",
     ),
     Key(
         "SOLVER.OPTIMIZER",

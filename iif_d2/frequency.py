@@ -10,12 +10,13 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from .errors import DataError
+from .groups import GROUP_LIMITS, GROUPS
 
 _LARGEST_COUNT = 1 << 40  # a sum over millions of classes stays within 64 bits
 
@@ -48,6 +49,11 @@ class ClassFrequency:
         num_images: images in the set, those without annotations included.
         dimension: float64 (C,), the box-counting dimension of where each class lies, in [1, 2];
             None where it was not measured. See `data.dimension`.
+        class_groups: (C,) of "r", "c", "f", which may be given as one text: the groups that the
+            annotation file states in each category's `frequency`, or that limits have settled;
+            None where nothing has. `groups` is what to ask.
+
+    Equal are those of the same names and counts.
 
     Raises:
         DataError: arrays of other shapes or types, or counts that cannot be (negative, more images
@@ -58,6 +64,7 @@ class ClassFrequency:
     image_count: np.ndarray
     instance_count: np.ndarray | None
     num_images: int
+    class_groups: Sequence[str] | np.ndarray | None = None
     dimension: np.ndarray | None = None
 
     name = "the given frequencies"
@@ -70,6 +77,8 @@ class ClassFrequency:
             count = getattr(self, field)
             if count is not None:
                 object.__setattr__(self, field, _counts(field, count, len(names)))
+        if self.class_groups is not None:
+            object.__setattr__(self, "class_groups", _letters(self.class_groups, len(names)))
         if self.image_count.max(initial=0) > self.num_images:
             worst = int(self.image_count.argmax())
             raise DataError(
@@ -164,8 +173,13 @@ class ClassFrequency:
             )
         return self.instance_count
 
-    def groups(self, rare: int = 10, common: int = 100) -> np.ndarray:
-        """(C,) of "r", "c", "f" by training images: up to `rare`, up to `common`, more (LVIS)."""
+    def groups(self, rare: int = GROUP_LIMITS[0], common: int = GROUP_LIMITS[1]) -> np.ndarray:
+        """(C,) of "r", "c", "f": the `class_groups`, which is what every table and plot goes by.
+
+        Where there are none, by training images: up to `rare`, up to `common`, more.
+        """
+        if self.class_groups is not None:
+            return np.asarray(self.class_groups)
         return np.select(
             [self.image_count <= rare, self.image_count <= common], ["r", "c"], default="f"
         )
@@ -178,6 +192,10 @@ class ClassFrequency:
             f"{name} (class {index})" if times[name] > 1 else name
             for index, name in enumerate(self.class_names)
         ]
+
+    def grouped(self, rare: int, common: int) -> ClassFrequency:
+        """The same with its groups settled: by these limits, where it has none."""
+        return replace(self, class_groups=self.groups(rare, common))
 
     def describe(self) -> str:
         """A few words that tell one table from another in a message."""
@@ -196,12 +214,14 @@ class ClassFrequency:
 
         instances = None if self.instance_count is None else self.instance_count.tolist()
         dimensions = None if self.dimension is None else self.dimension.tolist()
+        groups = None if self.class_groups is None else "".join(self.class_groups)
         content = FrequencyFile(
             list(self.class_names),
             self.image_count.tolist(),
             instances,
             self.num_images,
             dimensions,
+            groups,
         )
         write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1))
 
@@ -222,6 +242,7 @@ class ClassFrequency:
                 content.image_count,
                 content.instance_count,
                 content.num_images,
+                content.groups,
                 content.dimension,
             )
         except DataError as error:
@@ -246,11 +267,13 @@ class ClassFrequency:
                     f"data sets of different classes cannot be counted together: {mismatch}"
                 )
         instances = [p.instance_count for p in parts if p.instance_count is not None]
+        stated = {part.class_groups is not None and "".join(part.class_groups) for part in parts}
         return cls(
             first.class_names,
             np.sum([part.image_count for part in parts], axis=0),
             np.sum(instances, axis=0) if len(instances) == len(parts) else None,
             sum(part.num_images for part in parts),
+            (stated.pop() or None) if len(stated) == 1 else None,
             first.dimension if len(parts) == 1 else None,
         )
 
@@ -312,6 +335,17 @@ def _dimensions(values: np.ndarray, num_classes: int) -> np.ndarray:
     return array
 
 
+def _letters(groups: Sequence[str] | np.ndarray, num_classes: int) -> np.ndarray:
+    array = np.array(list(groups), dtype=object)
+    if array.shape != (num_classes,) or not all(letter in GROUPS for letter in array):
+        raise DataError(
+            f"groups must be {num_classes} letters, one a class, of {', '.join(GROUPS)}"
+        )
+    array = array.astype("<U1")
+    array.setflags(write=False)
+    return array
+
+
 def class_name_mismatch(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
     """How two lists of class names disagree, or None where they mean the same classes in one order.
 
@@ -324,29 +358,3 @@ def class_name_mismatch(ours: Sequence[str], theirs: Sequence[str]) -> str | Non
         return None
     index = differ[0]
     return f"class {index} is {ours[index]!r} against {theirs[index]!r}"
-
-
-# ----- Groups of classes -----
-
-
-@dataclass(frozen=True)
-class Group:
-    """Classes with a similar number of training images, as LVIS divides them.
-
-    Attributes:
-        name: a word for it.
-        most: training images that a class of it has at most; None if there is no such limit.
-        color: red, green and blue in [0, 1]; of Okabe and Ito's, which colour-blind readers can
-            tell apart.
-    """
-
-    name: str
-    most: int | None
-    color: tuple[float, float, float]
-
-
-GROUPS = {
-    "r": Group("rare", 10, (0.84, 0.37, 0.0)),
-    "c": Group("common", 100, (0.0, 0.45, 0.7)),
-    "f": Group("frequent", None, (0.0, 0.62, 0.45)),
-}

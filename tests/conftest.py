@@ -93,7 +93,7 @@ def dataset_name(dataset) -> str:
 def frequency() -> ClassFrequency:
     """Five classes from frequent to unseen."""
     names, dimension = ("a", "b", "c", "d", "e"), [1.9, 1.5, 1.2, 1.0, 1.0]
-    return ClassFrequency(names, [90, 40, 10, 1, 0], [200, 40, 12, 3, 0], 100, dimension)
+    return ClassFrequency(names, [90, 40, 10, 1, 0], [200, 40, 12, 3, 0], 100, dimension=dimension)
 
 
 TINY = [

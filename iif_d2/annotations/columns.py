@@ -79,6 +79,7 @@ class Annotations:
     first: np.ndarray  # int64 (N + 1,), where each image's annotations begin
     classes: np.ndarray  # int64 (M,), the category's place
     crowds: np.ndarray  # bool (M,)
+    ignored: np.ndarray  # bool (M,), LVIS's `ignore`
     without_area: np.ndarray  # bool (M,)
     unusable: np.ndarray  # bool (M,), a mask without a polygon of three points
     has_masks: bool

@@ -26,7 +26,6 @@ from .schema import (
     AnnotationFile,
     Category,
     CategoryFile,
-    EvaluationFile,
     Id,
     Image,
     LabelFile,
@@ -76,11 +75,10 @@ def read_labels(path: str | os.PathLike) -> Labels:
     return Labels(categories, images, classes, crowds, len(file.images))
 
 
-def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotations:
+def read_annotations(path: str | os.PathLike) -> Annotations:
     """The whole file, checked; while one of the same file is in use, that one.
 
-    Args:
-        annotated: whether 'annotations' has to be there.
+    A test set's has no 'annotations', and is read as if nothing were in its images.
 
     Raises:
         DataError: as `read_labels`; also for sizes, boxes and masks that cannot be drawn.
@@ -91,11 +89,10 @@ def read_annotations(path: str | os.PathLike, annotated: bool = True) -> Annotat
     if found is not None:
         return found
     with with_all_faults(path), paused_gc():
-        found = _read(path, key, AnnotationFile if annotated else EvaluationFile)
+        found = _read(path, key)
     if _key(path) != key:
         raise DataError(f"{path} was changed while it was read; start again when it is complete")
-    if annotated:
-        found.remember()
+    found.remember()
     return found
 
 
@@ -107,10 +104,10 @@ def _key(path: str) -> tuple | None:
     return os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _read(path: str, key: tuple | None, schema: type) -> Annotations:
-    file = decode_json(path, schema, _KIND)
-    if schema is EvaluationFile and not file.images:
-        raise DataError(f"{path}: 'images' is empty; there is nothing to evaluate on")
+def _read(path: str, key: tuple | None) -> Annotations:
+    file = decode_json(path, AnnotationFile, _KIND)
+    if not file.images:
+        raise DataError(f"{path}: 'images' is empty; there is nothing to train or evaluate on")
     categories = _checked_categories(path, file.categories)
     images = _decoded(_decode_images, path, "images", file.images, range(len(file.images)))
     unlocated = _check_images(path, images)
@@ -148,6 +145,7 @@ def _read(path: str, key: tuple | None, schema: type) -> Annotations:
         first=first,
         classes=columns.classes[by_image],
         crowds=columns.crowds[by_image],
+        ignored=columns.ignored[by_image],
         without_area=~(areas > 0)[by_image],
         unusable=columns.unusable[by_image],
         has_masks=bool(columns.masks.any()),
@@ -167,6 +165,7 @@ class _Columns(NamedTuple):
     boxes: np.ndarray  # float64 (M, 4)
     areas: np.ndarray  # float64 (M,), NaN where the file does not say
     crowds: np.ndarray  # bool (M,)
+    ignored: np.ndarray  # bool (M,)
     masks: np.ndarray  # bool (M,), whether there is one
     unusable: np.ndarray  # bool (M,)
 
@@ -188,13 +187,14 @@ def _read_columns(
         boxes[np.isnan(boxes).any(axis=1)] = 0.0  # as empty as one that Detectron2 leaves out
         areas = np.array([row.area for row in rows], dtype=np.float64)
         crowds = np.array([bool(row.iscrowd) for row in rows], dtype=bool)
+        ignored = np.array([bool(row.ignore) for row in rows], dtype=bool)
         ids += [row.id for row in rows]
         far = ~(np.abs(boxes) <= _FARTHEST).all(axis=1)
         for wrong, what in ((far, "bbox {bbox} is not in pixels"), (areas < 0, "area is {area}")):
             for index in np.flatnonzero(wrong).tolist():
                 _refuse(path, places[index], block[index], what)
         masks = _judged(path, block, places, [row.segmentation for row in rows], sizes[of_image])
-        blocks.append((of_image, classes, boxes, areas, crowds, *masks))
+        blocks.append((of_image, classes, boxes, areas, crowds, ignored, *masks))
     return _Columns(*map(np.concatenate, zip(*blocks))), ids
 
 

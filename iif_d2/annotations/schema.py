@@ -83,10 +83,11 @@ class Image(Struct, gc=False):
 
 
 class ImageFile(Struct):
-    """An annotation file with its images and classes, and no objects."""
+    """An annotation file with its images and classes; of the objects, whether there are any."""
 
     images: list[Image]
     categories: list[Category]
+    annotations: Raw = Raw(b"")
 
 
 class Rle(Struct, gc=False):
@@ -108,6 +109,7 @@ class Annotation(Struct, gc=False):
     id: Id | bool | None = None
     area: float | None = None
     iscrowd: Flag = None
+    ignore: Any = None  # LVIS's; evaluation alone looks at it
     segmentation: Raw = Raw(b"null")
     keypoints: list[Number] | Literal[""] | None = None
 
@@ -118,18 +120,12 @@ class Mask(Struct, gc=False):
     segmentation: list[list[Number]] | Rle | Literal[0] | None = None
 
 
-class EvaluationFile(Struct):
-    """The texts of an annotation file to score against. Those of test sets have no annotations."""
+class AnnotationFile(Struct):
+    """The texts of an annotation file. Those of test sets have no annotations."""
 
     images: list[Raw]
     categories: list[Category]
     annotations: list[Raw] = []
-
-
-class AnnotationFile(EvaluationFile, kw_only=True):
-    """The texts of an annotation file to learn from."""
-
-    annotations: list[Raw]
 
 
 class DatasetAnnotation(Struct, gc=False):
@@ -139,6 +135,7 @@ class DatasetAnnotation(Struct, gc=False):
     bbox: list[Number | None]
     area: float | None = None
     iscrowd: Flag = None
+    ignore: Any = None
     segmentation: Any = None  # list[list[Number]] | dict[str, Any] | None
     keypoints: list[Number] | Literal[""] | None = None
 
@@ -173,3 +170,4 @@ class FrequencyFile(Struct, tag_field="format", tag="iif_d2.ClassFrequency", omi
     instance_count: list[int] | None
     num_images: int
     dimension: list[float] | None = None
+    groups: str | None = None  # a letter a class: r, c or f

@@ -3,7 +3,7 @@
 from .checkpointer import LongTailCheckpointer
 from .convert import convert_resnet, convert_resnet_file, convert_timm_file
 from .fold import fold_checkpoint, plain_config
-from .frequencies import settle_frequencies
+from .frequencies import model_frequency, settle_frequencies, trained_frequency
 from .loading import load_trained_model, load_trained_weights
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "fold_checkpoint",
     "load_trained_model",
     "load_trained_weights",
+    "model_frequency",
     "plain_config",
     "settle_frequencies",
+    "trained_frequency",
 ]

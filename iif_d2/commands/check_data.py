@@ -14,7 +14,8 @@ from ..data import datasets_root
 from ..data.frequency import count_class_frequency, packaged_frequency
 from ..data.instances import image_path
 from ..errors import DataError, UnknownNameError
-from ..frequency import GROUPS, ClassFrequency, class_name_mismatch
+from ..frequency import ClassFrequency, class_name_mismatch
+from ..groups import GROUPS
 from ..plots.frequency_plot import plot_frequency
 
 _SOURCES = {
@@ -77,10 +78,13 @@ class _Report:
         self.lines.append(f"  {what:<12} {text}")
         self.wrong += bad
 
-    def _check_json(self, json_file: str) -> ClassFrequency:
+    def _check_json(self, json_file: str) -> ClassFrequency | None:
         content = decode_json(json_file, ImageFile, "an LVIS or COCO annotation file")
         self._say("annotations", f"{json_file} is there")
         self._check_images(json_file, content)
+        if not content.annotations:
+            self._say("objects", "none: a test set, whose detections a server scores")
+            return None
         counted = count_class_frequency(json_file)
         self._check_classes(counted)
         self._check_counts(counted, content)

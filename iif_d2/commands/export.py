@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> str:
     """Export for the CPU and compare on two images of noise; says what goes in and out."""
     cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
-    side, channels = cfg.INPUT.MIN_SIZE_TEST, 1 if cfg.INPUT.FORMAT == "L" else 3
+    side, channels = cfg.INPUT.MIN_SIZE_TEST, len(cfg.MODEL.PIXEL_MEAN)
     draws = torch.Generator().manual_seed(0)
     images = [
         torch.randint(0, 256, (channels, *size), generator=draws).float()

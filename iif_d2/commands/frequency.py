@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..data.frequency import annotation_file, count_class_frequency
+from ..data.frequency import annotation_file, check_group_limits, count_class_frequency
 from ..errors import ConfigError
 from ..files import csv_text, read_ahead, write_atomically
-from ..frequency import GROUPS, ClassFrequency
+from ..frequency import ClassFrequency
+from ..groups import GROUP_LIMITS, group_sizes, sparse_groups
 from ..methods import NORMALIZERS, STATISTICS, VARIANTS, iif_weights
 from ..plots.frequency_plot import plot_frequency
 
@@ -29,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--statistic", choices=STATISTICS, default="image", help="default image")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="sum", help="default sum")
+    parser.add_argument(
+        "--group-limits", nargs=2, type=int, default=GROUP_LIMITS, metavar=("RARE", "COMMON"),
+        help="as MODEL.LONG_TAIL.GROUP_LIMITS: images of a rare and of a common class at most, "
+        f"where the json does not state groups; default {GROUP_LIMITS}",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> str:
@@ -41,6 +48,7 @@ def run(args: argparse.Namespace) -> str:
         statistic=args.statistic,
         normalizer=args.normalizer,
         dimension=args.dimension,
+        group_limits=args.group_limits,
     )
 
 
@@ -54,6 +62,7 @@ def describe_frequency(
     statistic: str = "image",
     normalizer: str = "sum",
     dimension: bool = False,
+    group_limits: Sequence[int] = GROUP_LIMITS,
 ) -> str:
     """Counts and weights as an aligned Markdown table; says what was written where.
 
@@ -66,6 +75,7 @@ def describe_frequency(
         statistic: see `iif_weights`.
         normalizer: see `iif_weights`.
         dimension: see `count_class_frequency`.
+        group_limits: as MODEL.LONG_TAIL.GROUP_LIMITS; saved with the counts.
 
     Raises:
         DataError: the source cannot be counted, or a file not be written.
@@ -76,7 +86,9 @@ def describe_frequency(
     path = annotation_file(source)
     if path:
         read_ahead(path)
-    frequency = count_class_frequency(source, dimension=dimension)
+    check_group_limits("--group-limits", group_limits)
+    counted = count_class_frequency(source, dimension=dimension)
+    frequency = counted.grouped(*group_limits)
     weights, refused = {}, []  # of a variant that this data set cannot have, the reason
     for variant in VARIANTS:
         try:
@@ -85,11 +97,12 @@ def describe_frequency(
             refused.append(f"{variant}: {error}")
     measured = {"dimension": frequency.dimension} if dimension else {}
     title, groups = f"{source}: {frequency.describe()}", frequency.groups()
-    sizes = (f"{(groups == letter).sum()} {group.name}" for letter, group in GROUPS.items())
     rows = _rows(frequency, {**weights, **measured})
-    lines = [title, ", ".join(sizes), "", *_table(rows, whole), *refused]
+    lines = [title, sparse_groups(groups) or group_sizes(groups), "", *_table(rows, whole)]
+    lines += refused
     if output:
-        frequency.save(output)
+        # LVIS's limits are nobody's choice: a config may have others.
+        (counted if tuple(group_limits) == GROUP_LIMITS else frequency).save(output)
         lines.append(f"counts written to {output}")
     if csv:
         write_atomically(csv, csv_text(rows))

@@ -15,10 +15,15 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader
 from torch import nn
 
-from ..checkpoint import load_trained_model
+from ..checkpoint import load_trained_model, trained_frequency
 from ..config import load_config
-from ..data import LongTailDatasetMapper, config_frequency, with_dimension
-from ..errors import ConfigError
+from ..data import (
+    LongTailDatasetMapper,
+    config_frequency,
+    require_registered,
+    with_dimension,
+)
+from ..errors import ConfigError, DataError
 from ..evaluation import dataset_ground_truth
 from ..evaluation.metrics import class_groups, lvis_metrics
 from ..evaluation.sweep_pass import predictors, sweep_pass
@@ -59,13 +64,18 @@ def run(args: argparse.Namespace) -> str:
     """Score all settings; the table, where its files lie, and how to fold the best in."""
     cfg = load_config(args.config_file, args.opts)
     name, images, about = _images(cfg, args)
-    model = load_trained_model(cfg)
     truth = dataset_ground_truth(name)
+    if not truth.has_annotations:
+        raise DataError(
+            f"{truth.path} has no annotations to score settings on; name an annotated set with "
+            f"--dataset"
+        )
     if len(truth.categories) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
         raise ConfigError(
             f"{name} has {len(truth.categories)} classes, MODEL.ROI_HEADS.NUM_CLASSES is "
             f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; sweep on a set of the model's classes"
         )
+    model = load_trained_model(cfg)
     frequency = _frequency(cfg, model)
     groups = class_groups(truth, frequency)
     wanted = settings(args)
@@ -112,8 +122,7 @@ def _images(cfg: CfgNode, args: argparse.Namespace) -> tuple[str, list[dict[str,
     if not args.dataset and not cfg.DATASETS.TRAIN:
         raise ConfigError("no data to sweep on: give --dataset, or set DATASETS.TRAIN")
     name = args.dataset or cfg.DATASETS.TRAIN[0]
-    if name not in DatasetCatalog:
-        raise ConfigError(f"data set {name!r} is not registered; check the name")
+    require_registered(name)
     images = DatasetCatalog.get(name)
     about = f"all {len(images)} images of {name}"
     most = args.images_per_class or (None if args.dataset else _PER_CLASS)
@@ -159,8 +168,8 @@ def class_slice(images: Sequence[dict[str, Any]], most: int) -> list[dict[str, A
 
 def _frequency(cfg: CfgNode, model: nn.Module) -> ClassFrequency:
     """The counts that the model's checkpoint brought, else the config's."""
-    method = predictors(model)[0].method
-    return method.frequency if method.uses_frequency else config_frequency(cfg).resolve()
+    predictors(model)  # refuses a model that cannot be swept
+    return trained_frequency(cfg, model) or config_frequency(cfg).resolve()  # which says why not
 
 
 def _number(value: float) -> float:

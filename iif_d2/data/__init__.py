@@ -22,7 +22,12 @@ else:
     from .instances import load_instances
     from .mapper import LongTailDatasetMapper
     from .mini_lvis import make_mini_lvis
-    from .registration import LongTailMetadata, attach_class_frequency, register_long_tail_instances
+    from .registration import (
+        LongTailMetadata,
+        attach_class_frequency,
+        register_long_tail_instances,
+        require_registered,
+    )
     from .sampling import (
         NamedBatches,
         TrainingBatches,
@@ -52,6 +57,7 @@ else:
         "prepare_workers",
         "register_long_tail_instances",
         "repeat_factors",
+        "require_registered",
         "shared_dicts",
         "training_dicts",
         "with_dimension",

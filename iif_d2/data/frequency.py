@@ -17,6 +17,7 @@ import numpy as np
 from ..annotations.tables import count_table, is_table
 from ..errors import ConfigError, DataError, IIFError
 from ..frequency import ClassFrequency, DeferredFrequency, FrequencySource, class_name_mismatch
+from ..groups import GROUP_LIMITS, sparse_groups, stated_groups
 from .dimension import BoxCentres
 
 try:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 logger = logging.getLogger(__name__)
+
+_said: set[str] = set()  # of groups, once a process
 
 _PACKAGED = os.path.join(os.path.dirname(__file__), "counts")
 
@@ -122,6 +125,7 @@ def config_frequency(cfg: CfgNode) -> DeferredFrequency:
         cfg.DATASETS.TRAIN,
         cfg.MODEL.LONG_TAIL.FREQUENCY,
         cfg.OUTPUT_DIR,
+        cfg.MODEL.LONG_TAIL.GROUP_LIMITS,
     )
 
 
@@ -130,21 +134,39 @@ def deferred_frequency(
     datasets: str | Sequence[str],
     source: str = "",
     cache_dir: str | None = None,
+    group_limits: Sequence[int] = GROUP_LIMITS,
 ) -> DeferredFrequency:
     """The counts of `source`, or of the data sets where that is empty; nothing is read yet.
+
+    Which classes are rare is settled with them: as the annotation file states, else by the limits.
 
     Args:
         source: as MODEL.LONG_TAIL.FREQUENCY.
         cache_dir: see `count_class_frequency`.
+        group_limits: as MODEL.LONG_TAIL.GROUP_LIMITS.
+
+    Raises:
+        ConfigError: limits that cannot be.
     """
+    check_group_limits("MODEL.LONG_TAIL.GROUP_LIMITS", group_limits)
     train = (datasets,) if isinstance(datasets, str) else tuple(datasets)
-    arguments = source, train, cache_dir
+    arguments = source, train, cache_dir, tuple(group_limits)
     return DeferredFrequency(
         num_classes,
         functools.partial(_resolve, *arguments),
         source or " + ".join(train),
         functools.partial(_measure, *arguments),
     )
+
+
+def check_group_limits(name: str, limits: Sequence[int]) -> None:
+    """Raise `ConfigError` unless these are the images of a rare and of a common class at most."""
+    whole = all(isinstance(limit, int) and not isinstance(limit, bool) for limit in limits)
+    if not whole or len(limits) != 2 or not 0 <= limits[0] <= limits[1]:
+        raise ConfigError(
+            f"{name} is {limits}; give two whole numbers, the training images up to which a class "
+            f"is rare and up to which it is common, such as {GROUP_LIMITS}"
+        )
 
 
 def known_frequency(deferred: FrequencySource) -> ClassFrequency | None:
@@ -167,7 +189,9 @@ def with_dimension(frequency: ClassFrequency, source: FrequencySource) -> ClassF
         return frequency
 
 
-def _resolve(source: str, train: Sequence[str], cache_dir: str | None) -> ClassFrequency:
+def _resolve(
+    source: str, train: Sequence[str], cache_dir: str | None, limits: tuple[int, int]
+) -> ClassFrequency:
     if not source and not train:
         raise ConfigError("no class frequencies: set MODEL.LONG_TAIL.FREQUENCY or DATASETS.TRAIN")
     if os.path.isfile(source):
@@ -184,12 +208,17 @@ def _resolve(source: str, train: Sequence[str], cache_dir: str | None) -> ClassF
             f"{source or ', '.join(files)}: no class has a single training image; check "
             f"'annotations', and that not all have iscrowd 1"
         )
+    stated = frequency.class_groups is not None
+    frequency = frequency.grouped(*limits)
+    _say_groups(source or " + ".join(train), stated, frequency, limits)
     return frequency
 
 
-def _measure(source: str, train: Sequence[str], cache_dir: str | None) -> ClassFrequency:
+def _measure(
+    source: str, train: Sequence[str], cache_dir: str | None, limits: tuple[int, int]
+) -> ClassFrequency:
     """`_resolve` with dimensions, which those of a saved file may have already."""
-    frequency = _resolve(source, train, cache_dir)
+    frequency = _resolve(source, train, cache_dir, limits)
     if frequency.dimension is not None or (os.path.isfile(source) and _is_saved(source)):
         return frequency.measured()
     names = [source] if source else list(train)
@@ -224,6 +253,24 @@ def _centres(name: str, file: str | None) -> BoxCentres:
     return BoxCentres.of_dicts(DatasetCatalog.get(name))
 
 
+def _say_groups(
+    name: str, stated: bool, frequency: ClassFrequency, limits: tuple[int, int]
+) -> None:
+    """Warn of groups with next to no class, and of limits that decide nothing."""
+    words = [sparse_groups(frequency.groups())]
+    if words[0] and not stated:
+        words[0] += f"; set MODEL.LONG_TAIL.GROUP_LIMITS, now {limits}, to fit this set"
+    if stated and limits != GROUP_LIMITS:
+        words.append(
+            f"MODEL.LONG_TAIL.GROUP_LIMITS {limits} is not used, since the group of each class is "
+            f"stated there; take that out to go by the limits"
+        )
+    for text in filter(None, words):
+        if f"{name}: {text}" not in _said:
+            _said.add(f"{name}: {text}")
+            logger.warning("%s: %s", name, text)
+
+
 def _check_class_names(source: str, frequency: ClassFrequency, dataset: str) -> None:
     """A file of other classes would weigh the wrong ones; names that are there must agree."""
     metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else {}
@@ -248,7 +295,7 @@ def _count_json(path: str, cache_dir: str | None) -> ClassFrequency:
 
     key = content_key(path)
     return cached(
-        os.path.join(cache_dir, f"class_frequency_{key}.json"),
+        os.path.join(cache_dir, f"class_counts_{key}.json"),
         compute=lambda: _count_labels(path),
         load=ClassFrequency.load,
     )
@@ -263,6 +310,8 @@ def _count_labels(path: str) -> ClassFrequency:
     if doubt:
         logger.warning("%s: %s", path, doubt)
     frequency = _count_pairs(names, *labels[1:])
+    groups = stated_groups([category.frequency for category in labels.categories])
+    frequency = dataclasses.replace(frequency, class_groups=groups)
     _compare_with_stated(path, labels.categories, frequency)
     return frequency
 

@@ -36,7 +36,8 @@ def load_instances(
     Category ids become contiguous in the order of their ids. An LVIS image lies under `image_root`
     at the last two parts of its `coco_url`, a COCO image at its `file_name`. Objects that nothing
     can be learned from (an empty box, a polygon of fewer than three points) are reported together;
-    training leaves them out, as Detectron2 does. Crowds keep `iscrowd` in an LVIS json too.
+    training leaves them out, as Detectron2 does. A test set's json may have no annotations, which
+    gives images without objects. Crowds keep `iscrowd` in an LVIS json too.
 
     The file is checked now and its text kept; it may change or go away afterwards. A dict is made
     each time it is asked for, equal and new, so changing one changes no other: code that changes

@@ -67,6 +67,15 @@ def register_long_tail_instances(
     attach_class_frequency(name)
 
 
+def require_registered(name: str) -> None:
+    """Raise `ConfigError` unless a data set of this name is registered in this process."""
+    if name not in DatasetCatalog:
+        raise ConfigError(
+            f"data set {name!r} is not registered here; start the command with the code that "
+            f"registers it (README, 'Your own data'), or name another with --dataset"
+        )
+
+
 def attach_class_frequency(name: str) -> None:
     """Give anybody's registered data set its lazy `class_frequency` and `class_image_count`."""
     metadata = MetadataCatalog.get(name)

@@ -13,6 +13,7 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_
 from detectron2.utils import comm
 from torch import nn
 
+from ..checkpoint import model_frequency
 from ..evaluation import LongTailEvaluator, rle_masks
 from ..evaluation.results import save_results
 
@@ -38,9 +39,11 @@ def evaluate(
         The results by task; by data set and task, where there are several data sets.
     """
     share_statistics(model)
-    by_dataset = {}
+    by_dataset, frequency = {}, model_frequency(model)
     for name, loader, evaluator in tests:
         ours = isinstance(evaluator, LongTailEvaluator)
+        if ours and frequency is not None:
+            evaluator.use_frequency(frequency)
         tested = rle_masks(model, mask_threshold) if ours else model
         by_dataset[name] = inference_on_dataset(tested, loader, evaluator)
         if comm.is_main_process():

@@ -13,7 +13,8 @@ from fvcore.common.history_buffer import HistoryBuffer
 from torch import Tensor, nn
 
 from ..errors import IIFError
-from ..frequency import GROUPS, ClassFrequency
+from ..frequency import ClassFrequency
+from ..groups import GROUPS
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from ..annotations.reading import read_annotations
 from ..annotations.schema import AnnotatedImage, DatasetAnnotation, Id
 from ..errors import DataError
 
+BEYOND_SIZES = 1e12  # pixels; the sizes of LVIS and COCO end at 1e10
 _MOST_CLASSES = 100_000  # 3 GB of precisions: 10 IoUs, 101 recalls, 4 areas
 
 
@@ -33,7 +34,7 @@ class GroundTruth:
         self, path: str | os.PathLike, contiguous_id: dict[int, int] | None = None
     ) -> None:
         self.path = os.fspath(path)
-        self._file = file = read_annotations(self.path, annotated=False)
+        self._file = file = read_annotations(self.path)
         if len(file.categories) > _MOST_CLASSES:
             raise DataError(
                 f"{self.path} has {len(file.categories):,} categories; the precisions of more "
@@ -45,6 +46,8 @@ class GroundTruth:
         self._places = {image_id: place for place, image_id in enumerate(file.image_ids)}
         self.federated = self._is_federated()
         # lvis-api does not see annotations without area; pycocotools does.
+        # What to ignore: crowds for both, lvis-api's `ignore` for LVIS alone.
+        self._ignored = file.ignored & self.federated
         self._seen = ~file.without_area if self.federated else np.ones_like(file.without_area)
         self._classes_of = np.array([self._class_of[id] for id in category_ids])[file.classes]
         self.has_annotations = len(file.classes) > 0
@@ -95,7 +98,8 @@ class GroundTruth:
         """int64 (C,): the objects of each class in these images that a detector should find."""
         chosen = np.zeros(len(self), dtype=bool)
         chosen[list(indices)] = True
-        found = np.repeat(chosen, np.diff(self._file.first)) & self._seen & ~self._file.crowds
+        found = np.repeat(chosen, np.diff(self._file.first)) & self._seen
+        found &= ~(self._file.crowds | self._ignored)
         return np.bincount(self._classes_of[found], minlength=len(self.categories))
 
     def image_record(self, index: int) -> dict:
@@ -115,17 +119,23 @@ class GroundTruth:
         """The image's objects as hotcoco takes them, without the ids that those of several images
         are given together; crowds (`iscrowd`) are regions to ignore.
 
+        An object that LVIS's json flags with `ignore` is of no size that is scored, which is how
+        lvis-api takes it: it may be matched once, and neither it nor its match counts.
+
         Raises:
             DataError: masks are asked for and an object has none.
         """
         records = []
-        seen = zip(self._item(index).annotations, self._seen[self._own(index)].tolist())
-        for annotation in (a for a, counts in seen if counts):
+        own = self._own(index)
+        flags = self._seen[own].tolist(), self._ignored[own].tolist()
+        for annotation, seen, ignored in zip(self._item(index).annotations, *flags):
+            if not seen:
+                continue
             record = {
                 "image_id": index + 1,
                 "category_id": self._class_of[annotation.category_id] + 1,
                 "bbox": annotation.bbox,
-                "area": _area(annotation),
+                "area": BEYOND_SIZES if ignored else _area(annotation),
                 "iscrowd": annotation.iscrowd or 0,
             }
             if masks:

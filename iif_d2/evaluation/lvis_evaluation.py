@@ -35,10 +35,11 @@ RESULTS_FILE = "lvis_instances_results.json"  # as Detectron2 calls it
 class LongTailEvaluator(DatasetEvaluator):
     """AP, AP50, AP75, APs, APm, APl and, for rare, common and frequent classes, APr, APc, APf.
 
-    Equal to lvis-api on a federated (LVIS) json and to pycocotools on any other; `matching` says
-    what is counted. Each image is matched when it comes and its detections are dropped, so memory
-    does not grow with them and little is left to do at the end. Ranks may hold any share of the
-    images, and an image that several have counts once.
+    Equal to lvis-api on a federated (LVIS) json and to pycocotools on any other, but that the
+    annotation with id 0 counts, which both take for no match; `matching` says what is counted. Each
+    image is matched when it comes and its detections are dropped, so memory does not grow with them
+    and little is left to do at the end. Ranks may hold any share of the images, and an image that
+    several have counts once.
 
     The images that were processed are scored. lvis-api and pycocotools would count the objects of
     the others as missed; a warning says how many there are.
@@ -50,15 +51,18 @@ class LongTailEvaluator(DatasetEvaluator):
             the json has them.
         max_dets: best detections of an image that are scored, over all classes (LVIS: 300).
         frequency: counts of the training set, for the groups where the json states none, and for
-            the csv. With neither there are no APr, APc and APf.
-        write_results: also write `lvis_instances_results.json`, all detections, for LVIS's server.
+            the csv. With neither there are no APr, APc and APf. Evaluation of a model whose method
+            has counts takes those.
+        write_results: also write `lvis_instances_results.json`, all detections, as LVIS's and
+            COCO's servers take them; of a test set without annotations that is all there is.
         ap_fixed: also APfixed, APfixed-r, APfixed-c, APfixed-f: the best `ap_fixed_dets` of each
             class over the data set whatever `max_dets` is, which are held until the end. It needs a
             model that gives more than 300 detections an image.
 
     Raises:
         DataError: no such data set, a json that cannot be used, frequencies of other classes.
-        ConfigError: an argument that cannot work.
+        ConfigError: an argument that cannot work; a json without annotations, where `write_results`
+            does not ask for what it can give.
     """
 
     def __init__(
@@ -84,6 +88,12 @@ class LongTailEvaluator(DatasetEvaluator):
             raise ConfigError("write_results needs an output_dir to write to")
         self._name = dataset_name
         self._truth = dataset_ground_truth(dataset_name)
+        if not self._truth.has_annotations and not write_results:
+            raise ConfigError(
+                f"{self._truth.path} has no annotations, so that nothing can be scored; for the "
+                f"file that a server scores set TEST.WRITE_RESULTS True, else take {dataset_name} "
+                f"out of DATASETS.TEST"
+            )
         if frequency is not None:
             check_classes(self._truth, frequency)
         self._frequency = frequency
@@ -99,6 +109,12 @@ class LongTailEvaluator(DatasetEvaluator):
         self._matchers: dict[str, Matcher] = {}
         self._fixed = None if self._ap_fixed_dets is None else BestPerClass(self._ap_fixed_dets)
         self._results = ResultsFile(self._output_dir, self._truth) if self._write_results else None
+
+    def use_frequency(self, frequency: ClassFrequency) -> None:
+        """Take a model's counts and groups, whose classes are known to be the data set's."""
+        names = tuple(category.name for category in self._truth.categories)
+        if len(frequency) == len(names):
+            self._frequency = replace(frequency, class_names=names)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """Score images.

@@ -4,12 +4,16 @@ matched and at which score: about 20 bytes a detection that counts.
 hotcoco does the matching. What it is fed is what makes it LVIS's or COCO's protocol:
 
 - LVIS: a class counts in an image only where it was looked for; unmatched detections of a class
-  that is not exhaustively annotated there are ignored; what has no area is not seen, as in
-  lvis-api.
-- COCO: every class counts in every image; what has no area counts, as in pycocotools.
+  that is not exhaustively annotated there are ignored; what has no area is not seen, and an object
+  with `ignore` neither matches nor is missed, as in lvis-api.
+- COCO: every class counts in every image; what has no area counts, as in pycocotools, and `ignore`
+  says nothing, as there.
 - Both: crowds are regions to ignore, as in pycocotools. lvis-api would count a crowd as one object;
   LVIS has none. The cap on detections is per image over all classes, as in lvis-api; pycocotools'
   is per image and class, which is the same where the model gives no more than the cap.
+- The annotation with id 0 is an object like any other. Both reference implementations take the id
+  of what a detection matched for whether it matched, so that there whoever finds object 0 has a
+  false positive. That is the one difference on purpose; with ids from 1 the numbers agree.
 """
 
 from __future__ import annotations

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
+from detectron2.utils.logger import log_first_n
 
 from ..errors import DataError
-from ..frequency import GROUPS, ClassFrequency, class_name_mismatch
+from ..frequency import ClassFrequency, class_name_mismatch
+from ..groups import GROUPS, stated_groups
 from .ground_truth import GroundTruth
 
 
@@ -66,11 +69,24 @@ def mean_percent(precision: np.ndarray) -> float:
 
 
 def class_groups(truth: GroundTruth, frequency: ClassFrequency | None) -> np.ndarray | None:
-    """(C,) of "r", "c", "f": what the json states, else by training images; None without either."""
-    stated = [category.frequency for category in truth.categories]
-    if all(group in GROUPS for group in stated):
-        return np.array(stated)
-    return None if frequency is None else frequency.groups()
+    """(C,) of "r", "c", "f": what the json states, as LVIS's does in every file, else the groups of
+    the training frequencies; None without either. Where the two differ, a warning says so."""
+    stated = stated_groups([category.frequency for category in truth.categories])
+    if stated is None:
+        return None if frequency is None else frequency.groups()
+    if frequency is not None and frequency.class_groups is not None:
+        differ = np.flatnonzero(stated != frequency.class_groups)
+        if len(differ):
+            first, trained = truth.categories[differ[0]], str(frequency.class_groups[differ[0]])
+            log_first_n(
+                logging.WARNING,
+                f"{truth.path} states in 'frequency' other groups than training has for "
+                f"{len(differ)} of {len(stated)} classes (first: {first.name!r}, "
+                f"{first.frequency!r} against {trained!r}); AP is of "
+                f"this file's. Give the training json the same 'frequency', or take it out here",
+                key="message",
+            )
+    return stated
 
 
 def check_classes(truth: GroundTruth, frequency: ClassFrequency) -> None:

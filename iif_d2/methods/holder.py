@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
 
 from ..errors import ConfigError
 from ..frequency import ClassFrequency, FrequencySource
+from ..groups import GROUPS
+
+_LETTERS = tuple(GROUPS)
 
 
 class FrequencyHolder(nn.Module):
@@ -39,6 +44,8 @@ class FrequencyHolder(nn.Module):
         if self.uses_dimension:
             unknown = torch.full((self.num_classes,), torch.nan, dtype=torch.float64)
             self.register_buffer("dimension", unknown)
+        # 0: nothing says the group; else 1, 2, 3 for rare, common, frequent
+        self.register_buffer("class_groups", torch.zeros(self.num_classes, dtype=torch.uint8))
         if isinstance(frequency, ClassFrequency):
             self._take(frequency)
 
@@ -80,6 +87,13 @@ class FrequencyHolder(nn.Module):
         """Go back to the counts the method was built with."""
         self._take(self.source_frequency())
 
+    def use_groups(self, groups: np.ndarray) -> None:
+        """Settle the groups of the counts in force; a checkpoint of version 0.1.0 has none."""
+        known = self.loaded_frequency is self._current
+        self._take(replace(self.frequency, class_groups=groups))
+        if known:
+            self.loaded_frequency = self._current
+
     def _settle(self) -> None:
         """Count now where that has not happened yet."""
         if self.uses_frequency and self._current is None:
@@ -93,6 +107,9 @@ class FrequencyHolder(nn.Module):
         self.image_count.copy_(torch.tensor(frequency.image_count))
         self.instance_count.copy_(torch.tensor(-1 if instances is None else instances))
         self.num_images.fill_(frequency.num_images)
+        groups = frequency.class_groups
+        codes = 0 if groups is None else [1 + _LETTERS.index(group) for group in groups]
+        self.class_groups.copy_(torch.tensor(codes))
         for name, values in self.derive(frequency).items():
             tensor = torch.tensor(values, dtype=torch.float64, device=self.image_count.device)
             self.register_buffer(name, tensor, persistent=False)
@@ -115,6 +132,8 @@ class FrequencyHolder(nn.Module):
                 state_dict.pop(key, None)
         super()._load_from_state_dict(state_dict, prefix, *args)
         if complete:
+            if prefix + "class_groups" not in state_dict:
+                self.class_groups.zero_()
             self._take_loaded()
         # A plain Detectron2 checkpoint has nothing of a method's: no counts (the config's are
         # used), no gathered state, no second-stage parameters. Nothing is wrong with that.
@@ -125,13 +144,14 @@ class FrequencyHolder(nn.Module):
     def _take_loaded(self) -> None:
         if int(self.num_images) < 0:
             return  # saved before its first use
-        instances = self.instance_count.cpu().numpy()
+        instances, codes = self.instance_count.cpu().numpy(), self.class_groups.tolist()
         names = getattr(self._current or self._source, "class_names", None)
         self.loaded_frequency = ClassFrequency(
             tuple(names or (f"class {index}" for index in range(self.num_classes))),
             self.image_count.cpu().numpy(),
             None if (instances < 0).any() else instances,
             int(self.num_images),
+            [_LETTERS[code - 1] for code in codes] if min(codes) > 0 else None,
             self.dimension.cpu().numpy() if self.uses_dimension else None,
         )
         self._take(self.loaded_frequency)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.comparison import Run
-from ..frequency import GROUPS
+from ..groups import GROUPS
 from .plotting import figure_of, save_figure
 
 # A label beside its point: right of it, left of it, and higher and lower on either side, in points.

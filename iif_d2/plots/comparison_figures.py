@@ -11,7 +11,8 @@ import numpy as np
 from ..checkpoint.reading import read_checkpoint
 from ..errors import CheckpointError
 from ..files import csv_text, write_atomically
-from ..frequency import GROUPS, ClassFrequency
+from ..frequency import ClassFrequency
+from ..groups import GROUPS
 from .plotting import figure_of, save_figure
 
 COLORS = ("#0072b2", "#009e73", "#cc79a7", "#d55e00")  # Okabe and Ito's

@@ -9,7 +9,8 @@ from detectron2.utils.visualizer import ColorMode, Visualizer
 from PIL import Image, ImageDraw, ImageFont
 
 from ..evaluation import Detections
-from ..frequency import GROUPS
+from ..groups import GROUPS
+from .plotting import plain
 
 _UNKNOWN = (0.35, 0.35, 0.35)  # of a class whose group is not known
 _SMALLEST = 480  # pixels: smaller pictures are enlarged so that labels can be read
@@ -42,7 +43,7 @@ def draw_detections(
     drawn = visualizer.overlay_instances(
         boxes=found.corners,
         masks=found.masks,
-        labels=_labels(found, class_names, groups),
+        labels=[plain(label) for label in _labels(found, class_names, groups)],
         assigned_colors=colors,
         alpha=0.35,
     )

@@ -15,6 +15,14 @@ def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **kw
     return figure, figure.subplots(rows, columns, **kwargs)
 
 
+def plain(text: str) -> str:
+    """The text as matplotlib shows it letter by letter: what a user named may hold a `$`.
+
+    Two of them would start and end a formula, and most such formulas are none.
+    """
+    return text.replace("$", r"\$")
+
+
 def save_figure(figure, path: str, kind: str = "png", dpi: int = 130) -> None:
     """Write a figure as a file of this kind."""
     picture = io.BytesIO()

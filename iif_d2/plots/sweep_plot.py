@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..evaluation.sweep_settings import Setting
-from ..frequency import GROUPS
+from ..groups import GROUPS
 from .plotting import figure_of, save_figure
 
 _PANELS = {"AP": "all classes"} | {f"AP{letter}": group.name for letter, group in GROUPS.items()}

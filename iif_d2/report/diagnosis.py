@@ -13,8 +13,8 @@ import numpy as np
 from hotcoco import COCO, COCOeval, compare
 
 from ..evaluation import METRICS, Detections
-from ..evaluation.ground_truth import GroundTruth
-from ..frequency import GROUPS
+from ..evaluation.ground_truth import BEYOND_SIZES, GroundTruth
+from ..groups import GROUPS
 
 MOST_PAIRS = 200  # confused pairs of classes that are listed
 MOST_CHANGED = 20  # classes that get an interval of their own
@@ -79,9 +79,15 @@ class Diagnosis:
         for image, classes in zip(images, np.split(found.classes, starts[1:])):
             counts.append(truth.looked_for(int(image), classes))
         self.found = found.take(np.concatenate(counts))
-        truth_coco = COCO(_dataset(truth, indices, groups))
+        dataset = _dataset(truth, indices, groups)
+        truth_coco = COCO(dataset)
         self.evaluation = _evaluated(truth_coco, self.found)
-        confusion = self.evaluation.confusion_matrix(0.5, min_score=threshold)
+        # Confusions do not look at sizes: what is to be ignored would be missed there.
+        found_or_missed = [a for a in dataset["annotations"] if a["area"] < BEYOND_SIZES]
+        confused = self.evaluation
+        if len(found_or_missed) < len(dataset["annotations"]):
+            confused = _evaluated(COCO({**dataset, "annotations": found_or_missed}), self.found)
+        confusion = confused.confusion_matrix(0.5, min_score=threshold)
         self.confusion = confusion["matrix"].astype(np.int64)
         tide = self.evaluation.tide_errors()
         self.tide = {

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..frequency import GROUPS
+from ..groups import GROUPS
 
 _POINTS = 400  # of a training curve: more would be seen by nobody
 

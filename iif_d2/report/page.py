@@ -12,7 +12,8 @@ import numpy as np
 from ..errors import IIFError
 from ..evaluation import METRICS
 from ..evaluation.ground_truth import GroundTruth
-from ..frequency import GROUPS, ClassFrequency
+from ..frequency import ClassFrequency
+from ..groups import GROUPS
 from .diagnosis import TIDE, Change, Diagnosis
 from .plots import page_plots
 from .runs import Run

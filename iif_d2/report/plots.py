@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..frequency import GROUPS
+from ..groups import GROUPS
 from . import figures
 from .diagnosis import TIDE, Change, Diagnosis
 from .runs import Run

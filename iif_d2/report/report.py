@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog
 
+from ..data import require_registered
 from ..errors import ConfigError, DataError
 from ..evaluation import dataset_ground_truth
 from ..evaluation.metrics import class_groups
@@ -59,11 +60,15 @@ def make_report(
         for number, run in enumerate(compared, start=1):
             run.name = f"{run.folder} ({number})"
     dataset = dataset or next(iter(compared[0].cfg.DATASETS.TEST), "")
-    if dataset not in DatasetCatalog:
-        raise ConfigError(f"{dataset!r} is no registered data set; name one with --dataset")
+    if not dataset:
+        raise ConfigError(f"DATASETS.TEST of {runs[0]} is empty; name a data set with --dataset")
+    require_registered(dataset)
     truth = dataset_ground_truth(dataset)
     if not truth.has_annotations:
-        raise DataError(f"{truth.path} has no annotations to compare detections with")
+        raise DataError(
+            f"{truth.path} has no annotations to compare detections with; name an annotated set "
+            f"with --dataset"
+        )
     records = _slice(DatasetCatalog.get(dataset), images)
     for run in compared:
         run.prepare(dataset, records, truth)

@@ -15,9 +15,9 @@ from detectron2.data import build_detection_test_loader
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from tqdm import tqdm
 
-from ..checkpoint import load_trained_model
+from ..checkpoint import load_trained_model, trained_frequency
 from ..config import load_config
-from ..data import LongTailDatasetMapper, config_frequency, known_frequency
+from ..data import LongTailDatasetMapper
 from ..errors import ConfigError, DataError
 from ..evaluation import Detections, LongTailEvaluator, rle_masks
 from ..evaluation.ground_truth import GroundTruth
@@ -66,10 +66,10 @@ class Run:
 
     def frequency(self, class_names: Sequence[str]) -> ClassFrequency | None:
         """The counts it was trained with: the checkpoint's, else the config's, else None."""
-        counts = getattr(getattr(self.predictor, "method", None), "loaded_frequency", None)
+        counts = trained_frequency(self.cfg, self.model)
         if counts is not None and len(counts) == len(class_names):
-            return replace(counts, class_names=tuple(class_names))  # a checkpoint has no names
-        return known_frequency(config_frequency(self.cfg))
+            return replace(counts, class_names=tuple(class_names))  # a checkpoint may have no names
+        return counts
 
     def norms(self, num_classes: int) -> np.ndarray:
         """(C,): the length of each class's row in the classifier."""

@@ -70,7 +70,7 @@ CASES = [
     for options in OPTIONS.get(name, [{}])
 ]
 SIGMOID, FED_LOSS = "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", "MODEL.ROI_BOX_HEAD.USE_FED_LOSS"
-COUNTS = ("image_count", "instance_count", "num_images")
+COUNTS = ("image_count", "instance_count", "num_images", "class_groups")
 
 
 def image():

@@ -68,7 +68,8 @@ def test_training_goes_on_from_a_stored_step(name, tmp_path):
     ended = torch.load(run / "model_final.pth", weights_only=True)
     wanted = torch.load(HERE / f"{name}.pth", weights_only=True)
     assert ended["iteration"] == wanted["iteration"] == 2
-    assert ended["model"].keys() == wanted["model"].keys()
+    new = {key for key in ended["model"] if key.endswith(".class_groups")}  # not of 0.1.0
+    assert ended["model"].keys() - new == wanted["model"].keys()
     for key, value in wanted["model"].items():
         torch.testing.assert_close(ended["model"][key], value, atol=1e-5, rtol=1e-4)
 

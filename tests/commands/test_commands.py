@@ -20,7 +20,7 @@ from iif_d2.commands.arguments import KEYS, SECTIONS, parse
 from iif_d2.config import load_config
 from iif_d2.evaluation import Detections
 from iif_d2.evaluation.results import load_results, results_table, save_results
-from iif_d2.frequency import GROUPS
+from iif_d2.groups import GROUPS
 from iif_d2.plots.drawing import draw_detections
 
 from ..conftest import TINY

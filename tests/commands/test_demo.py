@@ -4,12 +4,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from iif_d2 import register_long_tail_instances
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.commands import main
 from iif_d2.commands.demo import draw_folder
+from iif_d2.data import LongTailDatasetMapper
+from iif_d2.evaluation.detect import detect, read_picture
 
 from ..conftest import CLASS_NAMES, SIZE, TINY, finding_model
 
@@ -23,6 +29,7 @@ def demo(tiny_cfg, tmp_path):
     for method in ("softmax", "iif"):
         model = finding_model(tiny_cfg(f"mask_rcnn_R_18_FPN_{method}"))
         LongTailCheckpointer(model, str(tmp_path)).save(method)
+        (tmp_path / f"{method}.yaml").write_text(tiny_cfg(f"mask_rcnn_R_18_FPN_{method}").dump())
     start = ["demo", "--config-file", CONFIG.format("softmax")]
     options = ["OUTPUT_DIR", str(tmp_path / "out"), "MODEL.WEIGHTS", str(tmp_path / "softmax.pth")]
     end = ["--output", str(tmp_path / "drawn"), *TINY, *options]
@@ -30,7 +37,7 @@ def demo(tiny_cfg, tmp_path):
 
 
 def beside(folder):
-    return ["--beside", CONFIG.format("iif"), str(folder / "iif.pth")]
+    return ["--beside", str(folder / "iif.yaml"), str(folder / "iif.pth")]
 
 
 def test_a_data_set_with_annotations_and_two_models(demo, dataset_name, tmp_path, capsys):
@@ -92,12 +99,126 @@ def test_a_notebook_calls_it_with_arguments(demo, dataset, tmp_path):
     assert {record["model"] for record in json.loads(found.read_text())} == {"IIF"}
 
 
+def pictures_of(folder, *names):
+    """Noise of several sizes, by name."""
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 255, (48, 64 + number, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names, drawn",
+    [
+        (["cam1/1.png", "cam2/1.png", "2.png"], ["2.png", "cam1_1.png", "cam2_1.png"]),
+        (["1.jpg", "1.png"], None),
+        (["a/x/1.png", "b/x/1.png"], ["a_x_1.png", "b_x_1.png"]),
+        (["a/b_1.png", "a_b/1.png", "a/1.png"], None),
+        (["A.png", "b/a.png"], None),
+    ],
+)
+def test_each_picture_gets_a_file_of_its_own(demo, tmp_path, capsys, names, drawn):
+    folder = pictures_of(tmp_path / "in", *names)
+    assert demo("--input", *(str(folder / name) for name in names)) == 0
+    found = sorted(path.name for path in (tmp_path / "drawn").iterdir())
+    assert len({name.lower() for name in found}) == len(names)
+    assert f"{len(names)} pictures written to" in capsys.readouterr().out
+    assert drawn is None or found == drawn
+
+
+def test_no_picture_is_written_over(demo, tmp_path, capsys):
+    """Neither one that is drawn nor one beside it; what was drawn before is drawn anew."""
+    folder = pictures_of(tmp_path / "in", "1.png", "3.jpg", "3.png", "1_drawn.png")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    there = ["--output", str(folder)]
+    for pattern, expected, whole in (("*.png", 3, 7), ("3.jpg", 1, 7), ("3.jpg", 1, 7)):
+        assert demo("--input", str(folder / pattern), end=[*there, *_end(tmp_path)]) == 0
+        assert f"{expected} pictures written to" in capsys.readouterr().out
+        assert len(list(folder.iterdir())) == whole
+        for name, content in before.items():
+            assert (folder / name).read_bytes() == content, name
+    figure = ["--figure", str(folder / "1.png"), "--output", str(tmp_path / "drawn")]
+    assert demo("--input", str(folder / "1.png"), *figure, end=_end(tmp_path)) == 2
+    assert "1.png is a file that is read or drawn here" in capsys.readouterr().err
+
+
+def test_a_picture_that_two_patterns_name_is_drawn_once(demo, tmp_path, capsys):
+    folder = pictures_of(tmp_path / "in", "1.png", "2.png")
+    assert demo("--input", str(folder / "*.png"), f"{folder}/./1.png") == 0
+    assert "2 pictures written to" in capsys.readouterr().out
+
+
+def _end(folder):
+    return [*TINY, "OUTPUT_DIR", str(folder / "out"), "MODEL.WEIGHTS", str(folder / "softmax.pth")]
+
+
+def test_a_set_without_annotations_is_drawn(demo, dataset, tmp_path, capsys):
+    content = json.loads(dataset[0].read_text())
+    del content["annotations"]
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    register_long_tail_instances("demo_unannotated", str(tmp_path / "test.json"), str(dataset[1]))
+    try:
+        assert demo("--dataset", "demo_unannotated", "--most", "2") == 0
+        assert "2 pictures written to" in capsys.readouterr().out
+        assert demo("--dataset", "demo_unannotated", "--annotations") == 2
+        assert "demo_unannotated has none that could be drawn" in capsys.readouterr().err
+    finally:
+        DatasetCatalog.remove("demo_unannotated")
+        MetadataCatalog.remove("demo_unannotated")
+
+
+@pytest.mark.parametrize("format", ["L", "RGB", "BGR"])
+def test_pictures_reach_the_network_in_its_format(tiny_cfg, dataset, format):
+    """As evaluation reads them, whatever the number of channels."""
+    channels = {"L": 1}.get(format, 3)
+    mean = ["MODEL.PIXEL_MEAN", str([100.0] * channels), "MODEL.PIXEL_STD", str([50.0] * channels)]
+    cfg = tiny_cfg("mask_rcnn_R_18_FPN_softmax", "INPUT.FORMAT", format, *mean)
+    model, path = finding_model(cfg), str(dataset[1] / "train2017" / "000000000002.png")
+    record = {"file_name": path, "height": SIZE, "width": SIZE, "image_id": 2}
+    mapped = LongTailDatasetMapper(cfg, False)(record)
+    assert mapped["image"].shape[0] == channels
+    with torch.no_grad():
+        expected = model([mapped])[0]["instances"]
+    found = detect(cfg, model, read_picture(path))
+    assert len(found) == len(expected) > 0
+    np.testing.assert_allclose(found.corners, expected.pred_boxes.tensor.numpy(), atol=1e-3)
+    np.testing.assert_allclose(found.scores, expected.scores.numpy(), atol=1e-6)
+
+
+def test_the_second_model_has_its_own_config(demo, tmp_path, capsys):
+    """Overrides are the first model's, but for the device."""
+    arguments = ["--input", str(pictures_of(tmp_path / "in", "1.png") / "1.png"), *beside(tmp_path)]
+    end = [
+        *demo_options(tmp_path),
+        "TEST.DETECTIONS_PER_IMAGE",
+        "1",
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+        "0.0",
+    ]
+    found = tmp_path / "found.json"
+    assert demo(*arguments, "--json", str(found), "--confidence-threshold", "0", end=end) == 0
+    models = [record["model"] for record in json.loads(found.read_text())]
+    assert models.count("Softmax") == 1 and models.count("IIF") > 1
+    config = yaml.safe_load((tmp_path / "iif.yaml").read_text())
+    config["MODEL"]["ROI_HEADS"]["NUM_CLASSES"] = 5
+    (tmp_path / "iif.yaml").write_text(yaml.safe_dump(config))
+    assert demo(*arguments) == 2
+    assert "the models find 4 and 5 classes" in capsys.readouterr().err
+
+
+def demo_options(folder):
+    return ["--output", str(folder / "drawn"), *_end(folder)]
+
+
 def test_bad_input_is_a_sentence(demo, dataset_name, tmp_path, capsys):
     for arguments, message in (
         ([], "no pictures: give --input FILES or --dataset NAME"),
         (["--input", str(tmp_path / "*.none")], "no pictures"),
         (["--annotations", "--input", "x.png"], "--image-ids and --annotations need --dataset"),
-        (["--dataset", "gone"], "--dataset 'gone' is not a registered data set"),
+        (["--dataset", "gone"], "data set 'gone' is not registered here; start the command with"),
+        (["--dataset", dataset_name, "--figure", "x.none"], "x.none is no name of a picture"),
         (["--dataset", dataset_name, "--image-ids", "1", "77"], "has no image 77"),
         (["--dataset", dataset_name, "--titles", "a", "b"], "--titles has 2 names for 1 models"),
     ):

@@ -9,7 +9,12 @@ from PIL import Image
 from iif_d2 import count_class_frequency, iif_weights
 from iif_d2.commands import main
 from iif_d2.commands.frequency import describe_frequency
+from iif_d2.evaluation import Detections
+from iif_d2.frequency import ClassFrequency
+from iif_d2.groups import GROUPS
 from iif_d2.methods import VARIANTS
+from iif_d2.plots import frequency_plot
+from iif_d2.plots.drawing import draw_detections
 
 
 def test_csv_has_every_class_and_variant(dataset, tmp_path, capsys):
@@ -63,6 +68,35 @@ def test_plot_is_a_picture_of_its_kind(dataset, tmp_path, kind):
         assert pixels.shape[0] > 400 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
     else:
         assert data.lstrip().startswith(b"<?xml" if kind == "svg" else b"%PDF")
+
+
+@pytest.mark.parametrize("name", ["$x$", "$\\frac{$", "a$b", r"\$x$"])
+def test_a_dollar_is_no_formula(dataset, tmp_path, name):
+    """A path's in the title, and a class name's on a picture."""
+    path = tmp_path / name.replace("/", "") / "train.json"
+    path.parent.mkdir()
+    path.write_text(dataset[0].read_text())
+    assert main(["frequency", str(path), "--plot", str(tmp_path / "tail.svg")]) == 0
+    found = Detections(np.array([[5.0, 5, 9, 9]]), np.array([0.5]), np.array([0]))
+    picture = draw_detections(np.zeros((480, 480, 3), dtype=np.uint8), found, [name])
+    plain = draw_detections(np.zeros((480, 480, 3), dtype=np.uint8), found, ["x"])
+    assert picture.shape == plain.shape and (picture != plain).any()
+
+
+def test_every_group_has_its_colour_in_the_legend(monkeypatch, tmp_path):
+    """One without a class, too."""
+    figures = []
+    monkeypatch.setattr(
+        frequency_plot, "save_figure", lambda figure, *_, **__: figures.append(figure)
+    )
+    frequency = ClassFrequency("abc", [0, 3, 400], None, 1000)
+    frequency_plot.plot_frequency(frequency, str(tmp_path / "tail.png"), "title")
+    legend = figures[0].axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "rare (2)", "common (0)", "frequent (1)",
+    ]  # fmt: skip
+    colors = [handle.get_facecolor()[:3] for handle in legend.legend_handles]
+    assert colors == [group.color for group in GROUPS.values()]
 
 
 def test_another_kind_of_plot_is_refused(dataset, tmp_path, capsys):

@@ -32,6 +32,18 @@ def test_coco_json_gives_detectron2s_dicts(tmp_path):
     assert len(ours) == 8 and ours[-1]["annotations"] == []
 
 
+def test_a_test_set_has_no_annotations(tmp_path):
+    path, root = make_dataset(tmp_path, lvis=False)
+    edit(path, lambda content: content.pop("annotations"))
+    ours = load_instances(str(path), str(root))
+    assert ours == load_coco_json(str(path), str(root), "tiny_coco_reference")
+    assert len(ours) == 8 and not any(record["annotations"] for record in ours)
+    path, root = make_dataset(tmp_path / "lvis")
+    edit(path, lambda content: content.pop("annotations"))
+    ours = load_instances(str(path), str(root))
+    assert len(ours) == 8 and len(ours[0]["neg_category_ids"]) > 0
+
+
 def test_lvis_json_gives_detectron2s_dicts(tmp_path):
     path, root = make_dataset(tmp_path)
     # Detectron2's loader takes categories 1..C and a root that ends in a slash.

@@ -18,7 +18,7 @@ from detectron2.engine import default_argument_parser
 from iif_d2 import register_long_tail_instances
 from iif_d2.engine import launch
 
-from ..conftest import TINY
+from ..conftest import CATEGORY_IDS, TINY, make_dataset
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
@@ -84,6 +84,27 @@ def test_eval_only_gives_the_same_table_from_the_checkpoint_alone(trained, run, 
     # Without the training data: the counts come with the checkpoint.
     run(tmp_path, "--eval-only", options=[*weights, "DATASETS.TRAIN", "('gone',)"])
     assert results(tmp_path)["bbox"]["AP"] == results(trained)["bbox"]["AP"]
+
+
+@pytest.mark.parametrize("lvis", [True, False], ids=["lvis", "coco"])
+def test_a_test_set_gives_the_servers_file(trained, run, tmp_path, lvis):
+    path, root = make_dataset(tmp_path / "data", lvis=lvis)
+    content = json.loads(path.read_text())
+    del content["annotations"]
+    path.write_text(json.dumps(content))
+    name = f"tiny_test_{lvis}"
+    register_long_tail_instances(name, str(path), str(root))
+    options = ["MODEL.WEIGHTS", str(trained / "model_final.pth"), "DATASETS.TEST", f"('{name}',)"]
+    options += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--eval-only", options=options)
+    assert "set TEST.WRITE_RESULTS True" in (tmp_path / "log.txt").read_text()
+    run(tmp_path, "--eval-only", options=[*options, "TEST.WRITE_RESULTS", "True"])
+    written = tmp_path / "inference" / name / "lvis_instances_results.json"
+    found = json.loads(written.read_text())
+    assert {record["image_id"] for record in found} <= set(range(1, 9)) and len(found) > 8
+    assert {record["category_id"] for record in found} <= set(CATEGORY_IDS)
+    assert "segmentation" in found[0]
 
 
 def test_the_checkpoints_frequencies_win_in_evaluation_the_configs_in_training(

@@ -161,6 +161,30 @@ def test_equals_lvis_api(register, tmp_path, seed, max_dets):
         assert_same(results[task], expected)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_ignore_is_lvis_apis(register, tmp_path, seed):
+    """Flagged objects neither match nor miss, and change nothing where there are none."""
+    content = make_truth(seed)
+    outputs = simulate(content, seed)
+    plain = run(register(content)[0], outputs)
+    for place, annotation in enumerate(content["annotations"]):
+        annotation["ignore"] = int(place % 3 == 0)
+    name, path = register(content)
+    results = run(name, outputs, output_dir=str(tmp_path), write_results=True)
+    for task in ("bbox", "segm"):
+        expected = lvis_api_metrics(path, tmp_path / "lvis_instances_results.json", task)
+        assert tuple(results[task]) == METRICS and 5 < expected["AP"] < 95
+        assert_same(results[task], expected)
+        assert results[task]["AP"] != plain[task]["AP"]
+    with open(tmp_path / "per_class_ap_bbox.csv", newline="") as file:
+        to_find = sum(int(row["ground_truths"]) for row in csv.DictReader(file))
+    kept = [a for a in content["annotations"] if not a["ignore"] and a["area"] > 0]
+    assert to_find == len(kept)
+    for annotation in content["annotations"]:
+        annotation["ignore"] = 0
+    assert exact(run(register(content)[0], outputs)) == exact(plain)
+
+
 def test_subset_of_the_images(register, tmp_path, caplog):
     content = make_truth(4)
     name, path = register(content)
@@ -244,6 +268,24 @@ def test_coco_json_equals_pycocotools(register, tmp_path):
         expected = pycocotools_metrics(path, detections, task)
         assert tuple(results[task]) == METRICS[:6]  # nothing says which classes are rare
         assert_same(results[task], expected)
+
+
+def test_coco_json_ignores_the_flag_and_counts_the_annotation_with_id_0(register, tmp_path):
+    """pycocotools overwrites `ignore`, and takes a match with id 0 for none, which ours does not."""
+    content = make_truth(7, federated=False)
+    outputs = simulate(content)
+    for place, annotation in enumerate(content["annotations"]):
+        annotation |= {"iscrowd": 0, "ignore": int(place % 3 == 0)}
+    name, path = register(content)
+    from_1 = run(name, outputs, output_dir=str(tmp_path), write_results=True)
+    detections = json.loads((tmp_path / "lvis_instances_results.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["id"] -= 1
+    name, path_0 = register(content)
+    assert exact(run(name, outputs)) == exact(from_1)
+    for task in ("bbox", "segm"):
+        assert_same(from_1[task], pycocotools_metrics(path, detections, task))
+        assert pycocotools_metrics(path_0, detections, task)["AP"] < from_1[task]["AP"]
 
 
 def test_coco_json_is_lvis_with_every_class_looked_for(register):
@@ -479,7 +521,9 @@ def test_test_set_without_annotations(register, tmp_path):
     content = make_truth(17)
     outputs = simulate(content)
     del content["annotations"]
-    name, _ = register(content)
+    name, path = register(content)
+    with pytest.raises(ConfigError, match=f"{path} has no annot.*; .* TEST.WRITE_RESULTS True"):
+        LongTailEvaluator(name, output_dir=str(tmp_path))
     assert run(name, outputs, output_dir=str(tmp_path), write_results=True) == {}
     detections = json.loads((tmp_path / "lvis_instances_results.json").read_text())
     assert len(detections) == sum(len(found) for found in outputs.values())

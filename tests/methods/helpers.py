@@ -30,7 +30,7 @@ def make_frequency(
     if num_images is None:
         num_images = int(image_count.sum())
     names = [f"class {index}" for index in range(len(image_count))]
-    return ClassFrequency(names, image_count, instance_count, num_images, dimension)
+    return ClassFrequency(names, image_count, instance_count, num_images, dimension=dimension)
 
 
 def random_frequency(num_classes: int, seed: int = 0) -> ClassFrequency:

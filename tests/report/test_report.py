@@ -155,6 +155,22 @@ def test_federated_boxes_count_only_where_their_class_was_looked_for(tmp_path):
     assert confusion[3].tolist() == [1, 0, 0, 0]  # class 1 may be there, unannotated
 
 
+def test_an_object_to_ignore_is_neither_found_nor_missed(tmp_path):
+    path = tmp_path / "lvis.json"
+    write_truth(path, 2, 4)
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"][:2]:
+        annotation["ignore"] = 1
+    path.write_text(json.dumps(content))
+    here = [10, 10, 40, 40]
+    boxes = found([[0, *here, 0.9, 0], [2, *here, 0.8, 0], [3, *here, 0.7, 1]])
+    diagnosis = Diagnosis(GroundTruth(path), range(4), boxes, None, 0.5)
+    assert diagnosis.confusion[:2].tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert diagnosis.tide["Miss"][1] == 0
+    (ap,) = [change.before for change in changes([diagnosis] * 2, 0, 0)[0] if change.name == "AP"]
+    assert ap == pytest.approx(100)
+
+
 def test_lvis_fits_into_ten_megabytes(large_page):
     assert large_page.stat().st_size < 10e6
 
@@ -241,5 +257,7 @@ def test_bad_input_is_a_sentence(runs, tmp_path, capsys):
     assert main(["report", runs[0], *output, "--image-ids", "99"]) == 2
     assert "--image-ids names 99" in capsys.readouterr().err
     assert main(["report", runs[0], *output, "--dataset", "gone"]) == 2
-    assert "'gone' is no registered data set" in capsys.readouterr().err
+    assert (
+        "data set 'gone' is not registered here; start the command with" in capsys.readouterr().err
+    )
     assert not (tmp_path / "r.html").exists()

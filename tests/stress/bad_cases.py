@@ -166,6 +166,9 @@ ANNOTATIONS: dict[str, list] = {
         _edited("images", 0, "file_name", to=f'"{scheme}://127.0.0.1:9/../../a.png"')
         for scheme in ("http", "https", "ftp", "detectron2", "s3")
     ],
+    "ignore of another type": [
+        _edited("annotations", 0, "ignore", to=v) for v in (True, 1.5, None, '"1"', [], {"a": [1]})
+    ],
     "deep nesting": [
         b"[" * _NEST, b'{"images":' * _NEST, _edited("images", 0, "x", to="[" * _NEST + "]" * _NEST)
     ],
@@ -216,6 +219,7 @@ def frequency_cases() -> Iterator[Case]:
             {"image_count": [n, 1], "instance_count": [n, 1], "num_images": n}
             for n in (2**53 + 1, 2**62, 2**63, 2**64, 10**30)
         ],
+        "groups of another kind": [{"groups": v} for v in ("r", "rx", "rcf", 3, ["r", "c"])],
         "no classes": [{"class_names": [], "image_count": [], "instance_count": []}],
         "names of another type": [{"class_names": v} for v in (None, [1, 2], "ab")],
         "another format": [{"format": v} for v in (None, "x", 3)],
@@ -253,7 +257,7 @@ def config_cases() -> Iterator[Case]:
         "unknown version": [("VERSION", f"VERSION: {value}") for value in ("7", "x", "-1")],
         "value of another type": [
             (key, f"MODEL:\n  LONG_TAIL: {{{key}: {value}}}")
-            for key in ("METHOD", "COSINE_SCALE", "IIF")
+            for key in ("METHOD", "COSINE_SCALE", "GROUP_LIMITS", "IIF")
             for value in ("[]", "null", "{A: 1}", "2020-01-01", "0x", ".nan")
         ],
         "megabytes of yaml": ["a: [" + "1, " * 2_000_000 + "]"],

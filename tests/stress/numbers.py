@@ -43,7 +43,7 @@ def frequency_of(classes: int, spread: str) -> ClassFrequency:
     counts = np.geomspace(1e6 if spread == "usual" else 2**40, 1, classes).astype(np.int64)
     counts[classes - classes // 4 :] = 0
     names, dimension = [str(i) for i in range(classes)], np.linspace(2, 1, classes)
-    return ClassFrequency(names, counts, counts, 2 * int(counts.sum()), dimension)
+    return ClassFrequency(names, counts, counts, 2 * int(counts.sum()), dimension=dimension)
 
 
 def cases(columns: int, background: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -1,0 +1,56 @@
+"""Groups of classes, rare, common and frequent: their names, limits and colours, once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+GROUP_LIMITS = (10, 100)  # LVIS's: training images of a rare class, and of a common one, at most
+_SPARSE = 20  # a group with fewer than one in so many classes says little
+
+
+@dataclass(frozen=True)
+class Group:
+    """Classes with a similar number of training images, as LVIS divides them.
+
+    Attributes:
+        name: a word for it.
+        color: red, green and blue in [0, 1]; of Okabe and Ito's, which colour-blind readers can
+            tell apart.
+    """
+
+    name: str
+    color: tuple[float, float, float]
+
+
+GROUPS = {
+    "r": Group("rare", (0.84, 0.37, 0.0)),
+    "c": Group("common", (0.0, 0.45, 0.7)),
+    "f": Group("frequent", (0.0, 0.62, 0.45)),
+}
+
+
+def stated_groups(stated: Sequence[object]) -> np.ndarray | None:
+    """(C,) letters, of the `frequency` that each category of a json has; None unless all have."""
+    if all(isinstance(group, str) and group in GROUPS for group in stated):
+        return np.array(stated)
+    return None
+
+
+def group_sizes(groups: np.ndarray) -> str:
+    """How many classes are in each group, in words."""
+    return ", ".join(f"{(groups == letter).sum()} {group.name}" for letter, group in GROUPS.items())
+
+
+def sparse_groups(groups: np.ndarray) -> str | None:
+    """A sentence about groups with next to no class, of (C,) letters; None where there are none."""
+    least = len(groups) / _SPARSE
+    names = [g.name for letter, g in GROUPS.items() if (groups == letter).sum() < least]
+    if not names:
+        return None
+    return (
+        f"of {len(groups)} classes {group_sizes(groups)}: numbers of the group "
+        f"{' and '.join(names)} say little"
+    )

@@ -76,12 +76,12 @@ def class_groups(truth: GroundTruth, frequency: ClassFrequency | None) -> np.nda
     if frequency is not None and frequency.class_groups is not None:
         differ = np.flatnonzero(stated != frequency.class_groups)
         if len(differ):
-            first = truth.categories[differ[0]]
+            first, trained = truth.categories[differ[0]], str(frequency.class_groups[differ[0]])
             log_first_n(
                 logging.WARNING,
                 f"{truth.path} states in 'frequency' other groups than training has for "
                 f"{len(differ)} of {len(stated)} classes (first: {first.name!r}, "
-                f"{first.frequency!r} against {str(frequency.class_groups[differ[0]])!r}); AP is of "
+                f"{first.frequency!r} against {trained!r}); AP is of "
                 f"this file's. Give the training json the same 'frequency', or take it out here",
                 key="message",
             )

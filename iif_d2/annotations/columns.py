@@ -83,7 +83,7 @@ class Annotations:
     unusable: np.ndarray  # bool (M,), a mask without a polygon of three points
     has_masks: bool
     unlocated: tuple[int, Image] | None  # the first of no file on disk, and its place
-    repeated_id: tuple[int, int] | None  # the first annotation's, after its place in the json
+    repeated_id: tuple[int, Id] | None  # the first annotation's, after its place in the json
     doubts: list[str]  # what Detectron2 leaves out
     image_texts: Texts
     object_texts: Texts  # of each image

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from operator import attrgetter
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
@@ -175,7 +175,7 @@ class _Columns(NamedTuple):
 
 def _read_columns(
     references: _References, texts: list, sizes: np.ndarray
-) -> tuple[_Columns, list[int | None]]:
+) -> tuple[_Columns, list[Id | None]]:
     """The columns of the annotations, checked, and their ids."""
     blocks, ids = [], []
     for start in range(0, max(len(texts), 1), _BLOCK):
@@ -264,7 +264,7 @@ def crowds_doubt(categories: list[Category], classes: np.ndarray, crowds: np.nda
 
 def _names_doubt(categories: list[Category]) -> str | None:
     """What to say of classes of one name; None if there are none."""
-    by_name: dict[str, list[Id]] = {}
+    by_name: dict[Any, list[Id]] = {}
     for category in categories:
         by_name.setdefault(category.name, []).append(category.id)
     name, ids = max(by_name.items(), key=lambda item: len(item[1]))
@@ -302,7 +302,7 @@ def _checked_categories(path: str, categories: list[Category]) -> list[Category]
     if not categories:
         raise DataError(f"{path}: 'categories' is empty; a detector needs at least one class")
     for index, category in enumerate(categories):
-        if not category.name.strip():
+        if not str(category.name).strip():
             raise DataError(
                 f"{path}: categories[{index}] (id {category.id}) has no name; give it one"
             )

@@ -242,6 +242,8 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
             f"{name!r} is neither a file nor a registered data set; register it with "
             f"iif_d2.register_long_tail_instances, or check the name and the path"
         )
+    from .class_order import is_in_json_order
+
     metadata = MetadataCatalog.get(name)
     known = vars(metadata).get("class_frequency")
     if known is not None:
@@ -265,27 +267,6 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
             f"set MetadataCatalog.get({name!r}).thing_classes"
         )
     return _count_dicts(dicts, class_names)
-
-
-def is_in_json_order(name: str, json_file: str) -> bool:
-    """Whether a registered data set's classes are in the order of its json's category ids.
-
-    Raises:
-        ConfigError: its metadata have another order, and its loader that of the json.
-    """
-    from ..annotations.reading import read_categories
-    from .builtin import load_builtin
-    from .class_order import check_class_order, class_order_problem, states_classes
-    from .instances import load_instances
-
-    loader = getattr(DatasetCatalog.data.get(name), "func", None)
-    metadata = MetadataCatalog.get(name)
-    if loader is load_builtin or not states_classes(metadata) or not os.path.isfile(json_file):
-        return True
-    categories = read_categories(json_file)
-    if loader is load_instances:
-        check_class_order(name, json_file, categories)
-    return class_order_problem(metadata, categories) is None  # else by what its own loader gives
 
 
 def _compare_with_stated(path: str, categories: list[Any], frequency: ClassFrequency) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import ConfigError
+
 GROUP_LIMITS = (10, 100)  # LVIS's: training images of a rare class, and of a common one, at most
 _SPARSE = 20  # a group with fewer than one in so many classes says little
 
@@ -54,3 +56,13 @@ def sparse_groups(groups: np.ndarray) -> str | None:
         f"of {len(groups)} classes {group_sizes(groups)}: numbers of the group "
         f"{' and '.join(names)} say little"
     )
+
+
+def check_group_limits(name: str, limits: Sequence[int]) -> None:
+    """Raise `ConfigError` unless these are the images of a rare and of a common class at most."""
+    whole = all(isinstance(limit, int) and not isinstance(limit, bool) for limit in limits)
+    if not whole or len(limits) != 2 or not 0 <= limits[0] <= limits[1]:
+        raise ConfigError(
+            f"{name} is {limits}; give two whole numbers, the training images up to which a class "
+            f"is rare and up to which it is common, such as {GROUP_LIMITS}"
+        )

@@ -125,7 +125,7 @@ def test_several_sets_add_up(frequency):
 
 
 def test_cache_counts_once_and_notices_another_file(tmp_path, monkeypatch):
-    from iif_d2.data import frequency as module
+    from iif_d2.data import counting as module
 
     path, _ = make_dataset(tmp_path / "data")
     calls = []

@@ -172,7 +172,7 @@ class _Columns(NamedTuple):
 
 def _read_columns(
     path: str, texts: list, images: list[Image], sizes: np.ndarray, categories: list[Category]
-) -> tuple[_Columns, list[int | None]]:
+) -> tuple[_Columns, list[Id | None]]:
     """The columns of the annotations, checked, and their ids."""
     image_places = {image.id: place for place, image in enumerate(images)}
     class_places = {category.id: place for place, category in enumerate(categories)}

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..data.frequency import annotation_file, check_group_limits, count_class_frequency
+from ..data.frequency import annotation_file, count_class_frequency
 from ..errors import ConfigError
 from ..files import csv_text, read_ahead, write_atomically
 from ..frequency import ClassFrequency
-from ..groups import GROUP_LIMITS, group_sizes, sparse_groups
+from ..groups import GROUP_LIMITS, check_group_limits, group_sizes, sparse_groups
 from ..methods import NORMALIZERS, STATISTICS, VARIANTS, iif_weights
 from ..plots.frequency_plot import plot_frequency
 

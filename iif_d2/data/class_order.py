@@ -5,20 +5,37 @@ Detectron2's own loader has it, and refuses metadata that say otherwise; so does
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..annotations.reading import read_categories
 from ..annotations.schema import Category
 from ..errors import ConfigError
 
 _KEYS = ("thing_dataset_id_to_contiguous_id", "thing_classes")
 
 
-def states_classes(metadata: Any) -> bool:
-    """Whether the metadata have classes of their own, which a json's may contradict."""
-    return any(key in vars(metadata) for key in _KEYS)
+def is_in_json_order(name: str, json_file: str) -> bool:
+    """Whether a registered data set's classes are in the order of its json's category ids.
+
+    Somebody's own loader may have an order of its own: its dicts and its metadata decide.
+
+    Raises:
+        ConfigError: the metadata have another order than this package's loader.
+    """
+    metadata = MetadataCatalog.get(name)
+    loader = getattr(getattr(DatasetCatalog.data.get(name), "func", None), "__module__", "")
+    if loader == f"{__package__}.builtin":  # Detectron2's own metadata
+        return True
+    if not any(key in vars(metadata) for key in _KEYS) or not os.path.isfile(json_file):
+        return True
+    categories = read_categories(json_file)
+    if loader == f"{__package__}.instances":
+        check_class_order(name, json_file, categories)
+    return class_order_problem(metadata, categories) is None
 
 
 def class_order_problem(metadata: Any, categories: Sequence[Category]) -> str | None:

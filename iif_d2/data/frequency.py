@@ -10,14 +10,13 @@ import functools
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..annotations.tables import count_table, is_table
 from ..errors import ConfigError, DataError, IIFError
 from ..frequency import ClassFrequency, DeferredFrequency, FrequencySource, class_name_mismatch
-from ..groups import GROUP_LIMITS, sparse_groups, stated_groups
+from ..groups import GROUP_LIMITS, check_group_limits, sparse_groups
+from .counting import count_dicts, count_json
 from .dimension import BoxCentres
 
 try:
@@ -67,7 +66,7 @@ def count_class_frequency(
     """
     if not isinstance(source, (str, os.PathLike)):
         dicts = list(source) if dimension else source
-        frequency = _count_dicts(dicts, class_names)
+        frequency = count_dicts(dicts, class_names)
         if not dimension:
             return frequency
         centres = BoxCentres.of_dicts(dicts)
@@ -78,7 +77,7 @@ def count_class_frequency(
     if is_table(path):
         return ClassFrequency(*count_table(path, class_names))
     if path.endswith(".json") or os.path.isfile(path):
-        return _count_json(path, cache_dir)
+        return count_json(path, cache_dir)
     return _count_registered(path, cache_dir)
 
 
@@ -159,16 +158,6 @@ def deferred_frequency(
     )
 
 
-def check_group_limits(name: str, limits: Sequence[int]) -> None:
-    """Raise `ConfigError` unless these are the images of a rare and of a common class at most."""
-    whole = all(isinstance(limit, int) and not isinstance(limit, bool) for limit in limits)
-    if not whole or len(limits) != 2 or not 0 <= limits[0] <= limits[1]:
-        raise ConfigError(
-            f"{name} is {limits}; give two whole numbers, the training images up to which a class "
-            f"is rare and up to which it is common, such as {GROUP_LIMITS}"
-        )
-
-
 def known_frequency(deferred: FrequencySource) -> ClassFrequency | None:
     """The counts, or None where they cannot be had: evaluation needs no training data."""
     try:
@@ -190,7 +179,10 @@ def with_dimension(frequency: ClassFrequency, source: FrequencySource) -> ClassF
 
 
 def _resolve(
-    source: str, train: Sequence[str], cache_dir: str | None, limits: tuple[int, int]
+    source: str,
+    train: Sequence[str],
+    cache_dir: str | None,
+    limits: tuple[int, int] | None = None,
 ) -> ClassFrequency:
     if not source and not train:
         raise ConfigError("no class frequencies: set MODEL.LONG_TAIL.FREQUENCY or DATASETS.TRAIN")
@@ -208,6 +200,8 @@ def _resolve(
             f"{source or ', '.join(files)}: no class has a single training image; check "
             f"'annotations', and that not all have iscrowd 1"
         )
+    if limits is None:
+        return frequency
     stated = frequency.class_groups is not None
     frequency = frequency.grouped(*limits)
     _say_groups(source or " + ".join(train), stated, frequency, limits)
@@ -215,7 +209,10 @@ def _resolve(
 
 
 def _measure(
-    source: str, train: Sequence[str], cache_dir: str | None, limits: tuple[int, int]
+    source: str,
+    train: Sequence[str],
+    cache_dir: str | None,
+    limits: tuple[int, int] | None = None,
 ) -> ClassFrequency:
     """`_resolve` with dimensions, which those of a saved file may have already."""
     frequency = _resolve(source, train, cache_dir, limits)
@@ -288,71 +285,6 @@ def _check_class_names(source: str, frequency: ClassFrequency, dataset: str) -> 
         )
 
 
-def _count_json(path: str, cache_dir: str | None) -> ClassFrequency:
-    if cache_dir is None:
-        return _count_labels(path)
-    from ..files import cached, content_key
-
-    key = content_key(path)
-    return cached(
-        os.path.join(cache_dir, f"class_counts_{key}.json"),
-        compute=lambda: _count_labels(path),
-        load=ClassFrequency.load,
-    )
-
-
-def _count_labels(path: str) -> ClassFrequency:
-    from ..annotations.reading import crowds_doubt, read_labels
-
-    labels = read_labels(path)
-    names = [category.name for category in labels.categories]
-    doubt = crowds_doubt(labels.categories, labels.classes, labels.crowds)
-    if doubt:
-        logger.warning("%s: %s", path, doubt)
-    frequency = _count_pairs(names, *labels[1:])
-    groups = stated_groups([category.frequency for category in labels.categories])
-    frequency = dataclasses.replace(frequency, class_groups=groups)
-    _compare_with_stated(path, labels.categories, frequency)
-    return frequency
-
-
-def _count_pairs(
-    names: Sequence[str],
-    images: np.ndarray,
-    classes: np.ndarray,
-    crowds: np.ndarray,
-    num_images: int,
-) -> ClassFrequency:
-    from ..annotations.columns import crowds_only
-
-    unseen = crowds_only(classes, crowds, len(names))
-    if unseen.any():
-        learnt = ~unseen[classes]
-        images, classes = images[learnt], classes[learnt]
-    return ClassFrequency.from_pairs(names, images, classes, num_images)
-
-
-def _count_dicts(dicts: Iterable[dict], class_names: Sequence[str] | None) -> ClassFrequency:
-    images, classes, crowds, num_images = [], [], [], 0
-    for record in dicts:
-        for annotation in record.get("annotations", ()):
-            images.append(num_images)
-            classes.append(annotation["category_id"])
-            crowds.append(bool(annotation.get("iscrowd", 0)))
-        num_images += 1
-    classes = np.asarray(classes, dtype=np.int64)
-    if class_names is None:
-        class_names = [str(index) for index in range(classes.max(initial=-1) + 1)]
-    outside = classes[(classes < 0) | (classes >= len(class_names))]
-    if len(outside):
-        raise DataError(
-            f"dataset dicts have category_id {outside[0]}, but there are {len(class_names)} "
-            f"classes; category_id is contiguous and starts at 0 in Detectron2's format"
-        )
-    images = np.asarray(images, dtype=np.int64)
-    return _count_pairs(class_names, images, classes, np.asarray(crowds, dtype=bool), num_images)
-
-
 def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
     packaged = packaged_frequency(name)
     if name not in DatasetCatalog:
@@ -362,6 +294,8 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
             f"{name!r} is neither a file nor a registered data set; register it with "
             f"iif_d2.register_long_tail_instances, or check the name and the path"
         )
+    from .class_order import is_in_json_order
+
     metadata = MetadataCatalog.get(name)
     known = vars(metadata).get("class_frequency")
     if known is not None:
@@ -370,7 +304,7 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
     if packaged is not None and not (json_file and os.path.isfile(json_file)):
         return packaged
     if json_file and is_in_json_order(name, json_file):
-        frequency = _count_json(json_file, cache_dir)
+        frequency = count_json(json_file, cache_dir)
         if packaged is not None and not packaged.same_counts(frequency):
             logger.warning(
                 "%s has %s; the published %s has %s. The file's counts are used.",
@@ -384,43 +318,4 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
             f"data set {name!r} does not say its classes; "
             f"set MetadataCatalog.get({name!r}).thing_classes"
         )
-    return _count_dicts(dicts, class_names)
-
-
-def is_in_json_order(name: str, json_file: str) -> bool:
-    """Whether a registered data set's classes are in the order of its json's category ids.
-
-    Raises:
-        ConfigError: its metadata have another order, and its loader that of the json.
-    """
-    from ..annotations.reading import read_categories
-    from .class_order import check_class_order, class_order_problem, states_classes
-    from .instances import load_builtin, load_instances
-
-    loader = getattr(DatasetCatalog.data.get(name), "func", None)
-    metadata = MetadataCatalog.get(name)
-    if loader is load_builtin or not states_classes(metadata) or not os.path.isfile(json_file):
-        return True
-    categories = read_categories(json_file)
-    if loader is load_instances:
-        check_class_order(name, json_file, categories)
-    return class_order_problem(metadata, categories) is None  # else by what its own loader gives
-
-
-def _compare_with_stated(path: str, categories: list[Any], frequency: ClassFrequency) -> None:
-    """LVIS states counts in its categories: those of the training set, in val's file too."""
-    stated = [
-        (category.image_count, category.instance_count)
-        for category in categories
-        if category.image_count is not None and category.instance_count is not None
-    ]
-    counted = list(zip(frequency.image_count.tolist(), frequency.instance_count.tolist()))
-    if len(stated) == len(counted) and stated != counted:
-        differ = [i for i, pair in enumerate(stated) if pair != counted[i]]
-        logger.warning(
-            "%s: the counts that 'categories' states are not those of its annotations for %d of %d "
-            "classes (first: %r, stated %d images and %d instances, found %d and %d). "
-            "The annotations are used.",
-            path, len(differ), len(counted), frequency.labels[differ[0]],
-            *stated[differ[0]], *counted[differ[0]],
-        )  # fmt: skip
+    return count_dicts(dicts, class_names)

@@ -13,7 +13,7 @@ from detectron2.utils.logger import log_every_n_seconds
 
 from ..errors import DataError
 from ..files import local_path
-from .pictures import REMEDY, look_at
+from ..files.pictures import REMEDY, look_at
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
 from PIL import Image
 from torch import nn
 
-from ..data.pictures import look_at
 from ..errors import DataError
+from ..files.pictures import look_at
 from .detections import Detections
 from .rle_inference import rle_masks
 

@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table, log_first_n
 
-from ..data.frequency import is_in_json_order
+from ..data.class_order import is_in_json_order
 from ..errors import ConfigError, DataError, UnknownNameError
 from ..frequency import ClassFrequency
 from .ap_fixed import BestPerClass

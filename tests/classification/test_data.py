@@ -13,9 +13,11 @@ from iif_classification.data import (
 )
 from iif_classification.data.augment import BatchAugment, cutout, random_crop
 from iif_classification.data.build import build_loader
+from iif_classification.data.images import read_image
 from iif_classification.data.loaders import EvaluationLoader, MemoryLoader
 from iif_classification.data.order import TrainOrder
 from iif_classification.data.profiles import split_holdout
+from PIL import Image
 
 from iif_d2.errors import ConfigError, DataError
 
@@ -241,3 +243,11 @@ def test_every_test_image_is_on_one_rank(config):
         assert sorted(indices.tolist()) == list(range(54))
         labels = torch.cat([labels for loader in loaders for _, labels in loader])
         assert torch.bincount(labels).tolist() == [9] * 6
+
+
+def test_pixels_of_sixteen_bits_are_refused(tmp_path):
+    """Pillow would make them white."""
+    path = str(tmp_path / "deep.png")
+    Image.fromarray(np.full((8, 8), 999, np.uint16)).save(path)
+    with pytest.raises(DataError, match="deep.png has pixels of 16 bits.*; scale"):
+        read_image(path)

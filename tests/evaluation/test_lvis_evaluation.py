@@ -630,3 +630,15 @@ def test_lvis_api_shim_leaves_numpy_alone():
     assert module.np.float is float
     assert module.np.linspace is np.linspace
     assert "float" not in vars(np)
+
+
+def test_keypoints_are_said_not_to_be_scored(register, caplog):
+    content, rng = make_truth(), random.Random(0)
+    name, _ = register(content)
+    found = instances(rng, [[1.0, 1, 9, 9]], [0])
+    found.pred_keypoints = torch.zeros(1, 3, 3)
+    evaluator = LongTailEvaluator(name)
+    with caplog.at_level(logging.WARNING):
+        for image in content["images"][:2]:
+            evaluator.process([{"image_id": image["id"]}], [{"instances": found}])
+    assert caplog.text.count("keypoints are not scored") == 1

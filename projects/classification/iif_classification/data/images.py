@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from iif_d2.errors import DataError
+from iif_d2.files.pictures import check_depth
 from iif_d2.frequency import ClassFrequency
 
 
@@ -83,10 +84,11 @@ def read_image(path: str) -> Image.Image:
     """An RGB image.
 
     Raises:
-        DataError: the file is missing, cut short or no image.
+        DataError: the file is missing, cut short or no image, or has more than 8 bits a pixel.
     """
     try:
         with Image.open(path) as image:
+            check_depth(image, f"image {path}")
             return image.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"image {path} does not exist; check DATA.ROOT") from None

@@ -8,7 +8,7 @@ import stat
 from PIL import Image
 
 from ..errors import DataError
-from ..files import local_path
+from .paths import local_path
 
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
@@ -44,12 +44,7 @@ def look_at(path: str, where: str) -> str | None:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(f"{where} is no file; check the image root")
     with Image.open(path) as image:
-        if image.mode == "F" or image.mode.startswith("I"):
-            raise DataError(
-                f"{where} has pixels of {16 if '16' in image.mode else 32} bits (Pillow's mode "
-                f"{image.mode}), and would be read as white wherever they are above 255; scale its "
-                f"values to 0-255, and save 8 bits"
-            )
+        check_depth(image, where)
         # Asked for EXIF, a png without it would be decoded whole.
         if image.format == "PNG" and "exif" not in image.info:
             return None
@@ -57,3 +52,17 @@ def look_at(path: str, where: str) -> str | None:
             return _TURNS.get(image.getexif().get(_EXIF_ORIENTATION))
         except Exception:  # Detectron2 reads a picture with damaged EXIF as it is stored
             return None
+
+
+def check_depth(image: Image.Image, where: str) -> None:
+    """Refuse pixels that an 8-bit image cannot hold.
+
+    Raises:
+        DataError: they have 16 or 32 bits.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise DataError(
+            f"{where} has pixels of {16 if '16' in image.mode else 32} bits (Pillow's mode "
+            f"{image.mode}), and would be read as white wherever they are above 255; scale its "
+            f"values to 0-255, and save 8 bits"
+        )

@@ -10,6 +10,7 @@ Object Detection", CVPR 2025.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -49,11 +50,11 @@ class BoxCentres(NamedTuple):
             DataError: the file cannot be used; see `read_annotations`.
         """
         file = read_annotations(path)
-        boxes = [
+        boxes = (
             box.bbox
             for index in range(len(file))
             for box in _decode_boxes(b"[%b]" % file.object_texts[index])
-        ]
+        )
         sizes = np.repeat(file.sizes[:, ::-1], np.diff(file.first), axis=0)
         return cls(file.classes, _centre(boxes), sizes)
 
@@ -114,7 +115,7 @@ class BoxCentres(NamedTuple):
         return np.where(slope > 1, slope, 1.0).clip(max=2.0)
 
 
-def _centre(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+def _centre(boxes: Iterable[Sequence[float]]) -> np.ndarray:
     """float64 (M, 2) of boxes x, y, width, height."""
-    array = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    array = np.fromiter(chain.from_iterable(boxes), np.float64).reshape(-1, 4)
     return array[:, :2] + array[:, 2:] / 2

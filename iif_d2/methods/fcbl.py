@@ -24,7 +24,8 @@ class FCBL(BinaryMethod):
     et al., "Balanced Classification: A Unified Framework for Long-Tailed Object Detection" (BACL),
     TMM 2023. Without a background (no part of the paper) the scores are sigma(z).
 
-    P is state: it decides how a resumed training goes on. `eval()` leaves it alone.
+    P is state, C x C numbers (12 MB for LVIS): it decides how a resumed training goes on. `eval()`
+    leaves it alone.
 
     Args:
         alpha: the strength of the margins, >= 0; 0.85 in the release.

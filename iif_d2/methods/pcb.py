@@ -23,8 +23,8 @@ class PCB(LongTailMethod):
     sum_k Q_ky, without gradient. Row y of Q, 1/C at the start, becomes momentum Q_y + (1 -
     momentum) q_y after each batch with rows of class y, on all ranks, where q_y is the mean of
     their softmax over the classes alone. He et al., "Relieving Long-tailed Instance Segmentation
-    via Pairwise Class Balance", CVPR 2022. Q and the steps so far are state: they decide how a
-    resumed training goes on.
+    via Pairwise Class Balance", CVPR 2022. Q (C x C, 12 MB for LVIS) and the steps so far are
+    state: they decide how a resumed training goes on.
 
     Args:
         base: Softmax or another softmax without state, with the options of that one's own node.

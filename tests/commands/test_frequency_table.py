@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iif_d2 import count_class_frequency, iif_weights
+from iif_d2 import ClassFrequency, count_class_frequency, iif_weights
 from iif_d2.commands import main
 from iif_d2.commands.frequency import describe_frequency
 from iif_d2.evaluation import Detections
@@ -56,6 +56,19 @@ def test_statistic_and_normalizer_change_the_weights(dataset, tmp_path):
         with open(path, newline="") as file:
             columns.append([row["raw"] for row in csv.DictReader(file)])
     assert columns[0] != columns[1] and columns[0] != columns[2]
+
+
+def test_dimensions_are_measured_when_asked_and_saved_for_fracal(dataset, tmp_path):
+    table, saved = tmp_path / "classes.csv", tmp_path / "counts.json"
+    line = ["frequency", str(dataset[0]), "--csv", str(table), "--output", str(saved)]
+    assert main(line) == 0 and "dimension" not in table.read_text()
+    assert main([*line, "--dimension", "--plot", str(tmp_path / "tail.png")]) == 0
+    frequency = ClassFrequency.load(saved)
+    assert frequency == count_class_frequency(str(dataset[0]), dimension=True)
+    order = np.argsort(-frequency.image_count, kind="stable")
+    with open(table, newline="") as file:
+        found = [float(row["dimension"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(found, frequency.dimension[order], atol=5e-6)
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])

@@ -20,6 +20,7 @@ STEPS = 1000
 FEATURES = 16  # what the classifier sees
 CLASSES = (1, 50, 20_000)
 SPREADS = ("usual", "extreme")  # of the counts
+OF_PAIRS = {"FCBL", "PCB"}  # they keep C x C numbers, 3 GB at 20,000 classes
 
 
 def build(name: str, classes: int, spread: str):
@@ -134,14 +135,15 @@ def check_detector(classes: int) -> None:
 
 def run() -> Outcome:
     names = detection_methods()
-    tried = sum(check(*of) for of in product(names, CLASSES, SPREADS))
+    every = product(names, CLASSES, SPREADS)
+    tried = sum(check(*of) for of in every if of[0] not in OF_PAIRS or of[1] < CLASSES[-1])
     for name in names:
         check_long(name, STEPS, False, SPREADS[0])
         check_long(name, STEPS, True, SPREADS[1])
     for classes in (1, 20_000):
         check_detector(classes)
     lines = [
-        f"{len(names)} methods with 1, 50 and 20,000 classes, counts to 10^6 and to 2^40 "
+        f"{len(names)} methods with 1, 50 and 20,000 classes (FCBL and PCB with up to 50), counts to 10^6 and to 2^40 "
         f"(there with IIF's weights stretched to 50): {tried} batches, all finite, and with NaN logits none",
         f"{len(names)} methods for {STEPS} steps without foreground, and as many of all labels with counts to 2^40: "
         f"all finite",

@@ -8,7 +8,7 @@ from detectron2.modeling.backbone.vit import get_vit_lr_decay_rate
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 
-from iif_d2.modeling import LongTailOutputLayers
+from iif_d2.modeling import ClassSpecificMaskHead, LongTailOutputLayers
 
 from ..common.lvis_v1 import dataloader
 from ..common.method import method
@@ -21,6 +21,7 @@ model.roi_heads.box_predictor.update(
     test_score_thresh=0.02,
     test_topk_per_image=300,
 )
+model.roi_heads.mask_head._target_ = ClassSpecificMaskHead  # Detectron2's, of one class a region
 
 train = model_zoo.get_config("common/train.py").train
 train.output_dir = "output/mask_rcnn_vitdet_b_100ep_fedloss"

@@ -15,7 +15,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from ..errors import CheckpointError, DivergedError, IIFError
 from ..files import replacing, write_atomically
 from ..methods import LongTailMethod, Reads
-from .reading import read_checkpoint
+from .reading import read_checkpoint, unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +24,13 @@ class LongTailCheckpointer(DetectionCheckpointer):
     """Saves and loads as `DetectionCheckpointer` does.
 
     Attributes:
-        strict_shapes: refuse a checkpoint whose layers have other sizes, for resuming and
-            evaluating. Otherwise such layers start anew and are named, for fine-tuning from
-            another data set.
+        strict_shapes: refuse a checkpoint whose layers have other sizes or that lacks some, for
+            resuming and evaluating. Otherwise such layers start anew and are named, for fine-tuning
+            from another data set.
     """
 
     strict_shapes = False
+    _remedy = "evaluate and resume with the config it was trained with"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,8 +98,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
         """Load a checkpoint or a model-zoo file; "" loads nothing.
 
         Raises:
-            CheckpointError: it is missing or damaged, its weights are adjusted or trained for
-                another method, or, with `strict_shapes`, of other sizes.
+            CheckpointError: it is missing or damaged, nothing of it fits, its weights are adjusted
+                or trained for another method, or, with `strict_shapes`, of other sizes or not all.
         """
         # A copy of what an address names is kept under the address's path.
         if path and "://" in path and ".." in re.split(r"[/\\]", path):
@@ -132,6 +133,10 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 f"'?' is matching_heuristics=True"
             )
         return content
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        checkpoint["model"] = unwrapped(checkpoint["model"], self.model.state_dict().keys())
+        return super()._load_model(checkpoint)
 
     def _check_folded(self, data: dict[str, Any]) -> None:
         """Refuse to adjust weights that `fold_checkpoint` has adjusted already."""
@@ -179,13 +184,45 @@ class LongTailCheckpointer(DetectionCheckpointer):
             if self.strict_shapes:
                 raise CheckpointError(
                     f"checkpoint {self._path} does not fit the model{classes} ({listing}); "
-                    f"evaluate and resume with the config it was trained with"
+                    f"{self._remedy}"
                 )
+        self._check_complete(incompatible)
+        if misfits:
             logger.warning(
                 "%s does not fit the model%s; these layers start anew: %s",
                 self._path, classes, listing,
             )  # fmt: skip
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=[]))
+
+    def _check_complete(self, incompatible: Any) -> None:
+        """Refuse a checkpoint that leaves the model, or the evaluated one in part, at random."""
+        lacking = {key for key, *_ in incompatible.incorrect_shapes} | set(
+            incompatible.missing_keys
+        )
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        # Of several names for one weight, one is enough. A method may start from nothing.
+        there = {id(weight) for name, weight in named.items() if name not in lacking}
+        own = tuple(f"{path}." for path in self._methods())
+        weights = {n: w for n, w in named.items() if not n.startswith(own)}
+        if weights and not any(id(weight) in there for weight in weights.values()):
+            theirs = next(iter(incompatible.unexpected_keys), None)
+            raise CheckpointError(
+                f"checkpoint {self._path} has none of the model's weights: the model's are called "
+                f"{next(iter(weights))}, the checkpoint's {theirs or 'so too, of other sizes'}; "
+                f"give a checkpoint of this architecture as MODEL.WEIGHTS"
+            )
+        missing = [
+            key
+            for key in incompatible.missing_keys
+            if not key.endswith("num_batches_tracked")  # which decides nothing
+            and not (key in named and id(named[key]) in there)
+        ]
+        if self.strict_shapes and missing:
+            raise CheckpointError(
+                f"checkpoint {self._path} has no {missing[0]}"
+                + (f" and lacks {len(missing) - 1} more" if len(missing) > 1 else "")
+                + f"; {self._remedy}"
+            )
 
 
 def _is_whole(path: str) -> bool:

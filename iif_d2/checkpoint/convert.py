@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import CheckpointError, ConfigError
 from ..files import write_atomically
 from ..files.untrusted import load_tensors
+from .reading import inner_weights, plain_name
 
 # What both libraries' networks want (their ImageNet statistics times 255), and where they stride.
 PREPROCESSING = {
@@ -122,12 +123,10 @@ def _load(path: str) -> Mapping[str, Tensor]:
             f"({next(iter(str(error).splitlines()), type(error).__name__)}); "
             f"save the state dict itself: torch.save(model.state_dict(), ...)"
         ) from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
+    content = inner_weights(content)
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise CheckpointError("it is no state dict, names with tensors")
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    return {plain_name(key): value for key, value in content.items()}
 
 
 def _config_keys(weights: Mapping[str, Tensor]) -> dict[str, Any]:

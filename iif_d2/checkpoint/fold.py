@@ -197,20 +197,9 @@ def _is_ours(kind: type) -> bool:
     return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-class _CompleteCheckpointer(LongTailCheckpointer):
-    """Refuses a checkpoint that leaves a part of the model at its random start."""
-
+class _StrictCheckpointer(LongTailCheckpointer):
     strict_shapes = True
-
-    def _log_incompatible_keys(self, incompatible: Any) -> None:
-        super()._log_incompatible_keys(incompatible)
-        missing = incompatible.missing_keys
-        if missing:
-            raise CheckpointError(
-                f"checkpoint {self._path} has no {missing[0]}"
-                + (f" and lacks {len(missing) - 1} more" if len(missing) > 1 else "")
-                + "; fold a trained model with the config it was trained with"
-            )
+    _remedy = "fold a trained model with the config it was trained with"
 
 
 def _load(path: str, cfg: CfgNode) -> nn.Module:
@@ -218,7 +207,7 @@ def _load(path: str, cfg: CfgNode) -> nn.Module:
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     model = build_model(cfg)
-    rest = _CompleteCheckpointer(model).load(path, checkpointables=[])
+    rest = _StrictCheckpointer(model).load(path, checkpointables=[])
     if "folded" in rest:
         raise CheckpointError(
             f"{path} has {rest['folded']['method']} folded in already; fold the original"

@@ -274,6 +274,8 @@ def checkpoint_cases() -> Iterator[Case]:
         "not a dict": [[], 1, None, "x", (1, 2)],
         "no weights": [{}, {"model": {}}, {"model": None}, {"model": {"weight": "x"}}, {"model": {1: 2}}],
         "weights of another shape": [{"model": {"weight": torch.ones(3, 3)}}, {"model": {"weight": torch.ones(())}}],
+        "nothing that fits": [{"model": {"other.weight": torch.ones(2, 2)}}, {"ema": {"a": torch.ones(2)}},
+                              {"state_dict": {"module.w": torch.ones(2)}}, {"model": {"module": {}}}],
         "weights of another type": [{"model": {"weight": torch.ones(2, 2, dtype=d)}}
                                     for d in (torch.int8, torch.float64, torch.complex64)],
         "weights of no memory": [{"model": {"weight": torch.ones(1).expand(*v)}}

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,6 +16,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from ..errors import CheckpointError, DivergedError, IIFError
 from ..files import replacing, write_atomically
 from ..methods import LongTailMethod, Reads
+from .classes import KEY, disagreement, first_class_names, saved_class_names
 from .reading import read_checkpoint, unwrapped
 
 logger = logging.getLogger(__name__)
@@ -27,9 +29,13 @@ class LongTailCheckpointer(DetectionCheckpointer):
         strict_shapes: refuse a checkpoint whose layers have other sizes or that lacks some, for
             resuming and evaluating. Otherwise such layers start anew and are named, for fine-tuning
             from another data set.
+        datasets: registered data sets that the model is used on, in training those it learns from.
+            A checkpoint carries their class names; one of other names is refused where
+            `strict_shapes` is set, else that is said.
     """
 
     strict_shapes = False
+    datasets: Sequence[str] = ()
     _remedy = "evaluate and resume with the config it was trained with"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -50,6 +56,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
             path: {"name": type(method).__name__, "reads": str(method.reads)}
             for path, method in self._methods().items()
         }
+        if names := first_class_names(self.datasets):
+            data[KEY] = list(names)
         _check_finite(name, data["model"])
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
@@ -99,7 +107,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
         Raises:
             CheckpointError: it is missing or damaged, nothing of it fits, its weights are adjusted
-                or trained for another method, or, with `strict_shapes`, of other sizes or not all.
+                or trained for another method, or, with `strict_shapes`, of other sizes or not all,
+                or its classes are others than the data's.
         """
         # A copy of what an address names is kept under the address's path.
         if path and "://" in path and ".." in re.split(r"[/\\]", path):
@@ -119,6 +128,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             ) from error
         self._check_folded(data)
         self._check_methods(data)
+        self._check_classes(data)
         return data
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -135,6 +145,9 @@ class LongTailCheckpointer(DetectionCheckpointer):
         return content
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        names = saved_class_names(checkpoint) or first_class_names(self.datasets)
+        for method in self._methods().values():
+            method.class_names = names
         checkpoint["model"] = unwrapped(checkpoint["model"], self.model.state_dict().keys())
         return super()._load_model(checkpoint)
 
@@ -171,6 +184,24 @@ class LongTailCheckpointer(DetectionCheckpointer):
                     f"logits are for {trained.get('reads')}, and {type(method).__name__} takes "
                     f"those for {method.reads}; {remedy}"
                 )
+
+    def _check_classes(self, data: dict[str, Any]) -> None:
+        """Row c of a classifier is class c of the data that it was trained on."""
+        names = saved_class_names(data)
+        frozen = any(method.second_stage for method in self._methods().values())
+        for dataset in self.datasets:
+            mismatch = disagreement(names, dataset)
+            if not mismatch:
+                continue
+            message = (
+                f"checkpoint {self._path} was trained on other classes than data set {dataset} "
+                f"has: {mismatch}"
+            )
+            if self.strict_shapes or frozen:
+                raise CheckpointError(
+                    f"{message}; give the categories of both the same ids, or train on this order"
+                )
+            logger.warning("%s; rows of the classifier start as those of another class", message)
 
     def _methods(self) -> dict[str, LongTailMethod]:
         named = self.model.named_modules()

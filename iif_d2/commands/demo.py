@@ -14,7 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from tqdm import tqdm
 
-from ..checkpoint import load_trained_model
+from ..checkpoint import check_class_names, load_trained_model
 from ..config import add_iif_config, load_config
 from ..data import config_frequency, dataset_dicts, known_frequency
 from ..errors import ConfigError
@@ -124,6 +124,8 @@ def draw_folder(
     if len(panel_titles) == 1:
         panel_titles = []  # a single panel needs none
     models = [(cfg, load_trained_model(cfg)) for cfg in configs]
+    for _, model in models if dataset else ():
+        check_class_names(model, dataset)
     os.makedirs(output, exist_ok=True)
     written, rows, records = 0, [], []
     for picture in tqdm(pictures[:most], desc="drawing", unit="picture"):

@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader
 from torch import nn
 
-from ..checkpoint import load_trained_model
+from ..checkpoint import check_class_names, load_trained_model
 from ..config import load_config
 from ..data import LongTailDatasetMapper, config_frequency, dataset_dicts
 from ..errors import ConfigError
@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> str:
     cfg = load_config(args.config_file, args.opts)
     name, images, about = _images(cfg, args)
     model = load_trained_model(cfg)
+    check_class_names(model, name)
     truth = dataset_ground_truth(name)
     if len(truth.categories) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
         raise ConfigError(

@@ -99,6 +99,7 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
         optimizer=optimizer,
         scheduler=scheduler,
         evaluate=functools.partial(evaluate_lazy, cfg),
+        datasets=names,
         weights=train.init_checkpoint,
         output_dir=train.output_dir,
         max_iter=train.max_iter,
@@ -120,7 +121,8 @@ def load_lazy_model(cfg: DictConfig, resume: bool) -> nn.Module:
         CheckpointError: see `LongTailCheckpointer.load`.
     """
     model = _build_model(cfg)
-    return load_trained_weights(model, cfg.train.init_checkpoint, cfg.train.output_dir, resume)
+    train, datasets = cfg.train, (*_names(cfg.dataloader.test), *_names(cfg.dataloader.train))
+    return load_trained_weights(model, train.init_checkpoint, train.output_dir, resume, datasets)
 
 
 def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
@@ -214,6 +216,12 @@ def _shared_data(cfg: DictConfig) -> Iterator[None]:
             yield
     finally:
         cfg.dataset._target_ = target
+
+
+def _names(loader: DictConfig) -> list[str]:
+    """The data sets of a loader; none where it is of another kind than Detectron2's."""
+    names = OmegaConf.select(loader, "dataset.names") or []
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _target(cfg: Any) -> Any:

@@ -56,6 +56,7 @@ class TrainingParts:
     optimizer: torch.optim.Optimizer  # of the parameters that learn
     scheduler: torch.optim.lr_scheduler.LRScheduler  # stepped by the iteration
     evaluate: Callable[[nn.Module], dict]  # gives a model's results
+    datasets: Sequence[str]  # registered names that it learns from
     weights: str  # the checkpoint to start from; "" for none
     output_dir: str
     max_iter: int
@@ -180,6 +181,7 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
         optimizer=optimizer,
         scheduler=build.build_lr_scheduler(cfg, optimizer),
         evaluate=functools.partial(build.test, cfg),
+        datasets=cfg.DATASETS.TRAIN,
         weights=cfg.MODEL.WEIGHTS,
         output_dir=cfg.OUTPUT_DIR,
         max_iter=cfg.SOLVER.MAX_ITER,

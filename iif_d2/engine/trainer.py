@@ -74,6 +74,7 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         self.checkpointer = LongTailCheckpointer(
             self.model, parts.output_dir, trainer=weakref.proxy(self)
         )
+        self.checkpointer.datasets = parts.datasets
         self._last_results: dict | None = None
         self.register_hooks(self.build_hooks())
         refuse_bad_gradients(self.model, self.optimizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -19,7 +21,11 @@ class FrequencyHolder(nn.Module):
     Attributes:
         num_classes: C, foreground classes.
         loaded_frequency: a checkpoint's counts, when one came.
+        class_names: what the classes of a checkpoint's counts are called, if that is known; set it
+            before loading.
     """
+
+    class_names: Sequence[str] | None = None
 
     uses_frequency = True  # else it needs no counts, and its state dict has none
 
@@ -113,7 +119,8 @@ class FrequencyHolder(nn.Module):
         if int(self.num_images) < 0:
             return  # saved before its first use
         instances = self.instance_count.cpu().numpy()
-        names = getattr(self._current or self._source, "class_names", None)
+        known = self.class_names, getattr(self._current or self._source, "class_names", None)
+        names = next((names for names in known if names and len(names) == self.num_classes), None)
         self.loaded_frequency = ClassFrequency(
             names or [f"class {index}" for index in range(self.num_classes)],
             self.image_count.cpu().numpy(),

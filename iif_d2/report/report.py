@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog
 
+from ..checkpoint import check_class_names
 from ..data import dataset_dicts
 from ..errors import ConfigError, DataError
 from ..evaluation import dataset_ground_truth
@@ -62,6 +63,8 @@ def make_report(
     dataset = dataset or next(iter(compared[0].cfg.DATASETS.TEST), "")
     if dataset not in DatasetCatalog:
         raise ConfigError(f"{dataset!r} is no registered data set; name one with --dataset")
+    for run in compared:
+        check_class_names(run.model, dataset)
     truth = dataset_ground_truth(dataset)
     if not truth.has_annotations:
         raise DataError(f"{truth.path} has no annotations to compare detections with")

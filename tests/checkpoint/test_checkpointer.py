@@ -6,9 +6,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from iif_d2.checkpoint import LongTailCheckpointer, checkpointer
 from iif_d2.errors import CheckpointError
+from iif_d2.frequency import DeferredFrequency
 from iif_d2.methods import build_method
 
 
@@ -211,3 +213,40 @@ def test_a_part_at_random_is_not_evaluated_but_may_be_trained(frequency, tmp_pat
     loader.strict_shapes = True
     with pytest.raises(CheckpointError, match="has no cls_score.bias; evaluate and resume with"):
         loader.load(str(tmp_path / "part.pth"))
+
+
+def _register(name: str, classes) -> str:
+    if name not in DatasetCatalog:
+        DatasetCatalog.register(name, list)
+        MetadataCatalog.get(name).set(thing_classes=list(classes))
+    return name
+
+
+def test_a_checkpoint_carries_the_class_names_and_keeps_to_their_order(frequency, tmp_path, caplog):
+    saver = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    saver.datasets = [_register("names_abcde", "abcde")]
+    saver.save("model")
+    path = str(tmp_path / "model.pth")
+    assert torch.load(path, weights_only=True)["class_names"] == list("abcde")
+    loader = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    loader.datasets = ["names_abcde", _register("names_abdce", "abdce"), "gone"]
+    loader.load(path)  # to learn anew
+    assert "class 2 is 'c' against 'd'" in caplog.text
+    loader.strict_shapes = True
+    with pytest.raises(CheckpointError, match="data set names_abdce has: class 2 is 'c' against"):
+        loader.load(path)
+    loader.datasets = ["names_abcde", _register("names_abc", "abc")]
+    loader.load(path)
+    del saver.datasets
+    saver.save("older")
+    loader.datasets = ["names_abdce"]
+    loader.load(str(tmp_path / "older.pth"))
+
+
+def test_the_counts_of_a_checkpoint_are_called_as_its_classes(frequency, tmp_path):
+    saver = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    saver.datasets = [_register("names_abcde", "abcde")]
+    saver.save("model")
+    model = Model(DeferredFrequency(5, lambda: frequency, "gone"))
+    LongTailCheckpointer(model, str(tmp_path)).load(str(tmp_path / "model.pth"))
+    assert model.method.loaded_frequency.class_names == tuple("abcde")

@@ -283,6 +283,7 @@ def checkpoint_cases() -> Iterator[Case]:
         "weights not finite": [{"model": {"weight": torch.full((2, 2), float("nan"))}}],
         "state of another kind": [{**good, "optimizer": v} for v in (1, {}, {"param_groups": [], "state": 3})],
         "whole module": [torch.nn.Linear(2, 2)],
+        "class names of another kind": [{**good, "class_names": v} for v in (None, 3, "ab", [1], {}, [[]])],
         "forged folded mark": [{**good, "folded": v} for v in (None, {"method": "IIF"})],
     }  # fmt: skip
     yield from _cases("checkpoint", {

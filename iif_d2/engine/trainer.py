@@ -168,7 +168,9 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         self._trainer.load_state_dict(state_dict.get("_trainer", step))
 
     def _evaluate(self) -> dict:
-        self._last_results = self._parts.evaluate(self.model)
+        last = self.iter + 1 >= self.max_iter
+        parts = self._parts
+        self._last_results = (parts.evaluate_last if last else parts.evaluate)(self.model)
         return self._last_results
 
     def _frozen_norms(self) -> list[HookBase]:

@@ -2,6 +2,7 @@
 
 from .disk import (
     cached,
+    check_writable,
     content_key,
     csv_text,
     hold_folder,
@@ -13,6 +14,7 @@ from .disk import (
 
 __all__ = [
     "cached",
+    "check_writable",
     "content_key",
     "csv_text",
     "hold_folder",

@@ -5,9 +5,13 @@ python train_net.py --config-file configs/Mini-InstanceSegmentation/mask_rcnn_R_
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/.../model_final.pth
 """
 
-from detectron2.engine import default_argument_parser
+from iif_d2.quiet import quieten
 
-from iif_d2.engine import launch, main
+quieten()  # what the imports say
+
+from detectron2.engine import default_argument_parser  # noqa: E402
+
+from iif_d2.engine import launch, main  # noqa: E402
 
 if __name__ == "__main__":
     launch(main, default_argument_parser().parse_args())

@@ -115,6 +115,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
             raise CheckpointError(f"checkpoint {path} has '..' in its address; give a plain one")
         if path and "://" not in path and not os.path.isfile(path.partition("?")[0]):
             raise CheckpointError(f"checkpoint {path} does not exist; check MODEL.WEIGHTS")
+        if path and "://" in path:
+            self._fetch(path)
         self._path = path
         self._parsed_url_during_load = None  # Detectron2 leaves it set where a load failed
         try:
@@ -130,6 +132,15 @@ class LongTailCheckpointer(DetectionCheckpointer):
         self._check_methods(data)
         self._check_classes(data)
         return data
+
+    def _fetch(self, address: str) -> None:
+        try:
+            self.path_manager.get_local_path(address.partition("?")[0])
+        except Exception as error:  # of a network, a server, or whoever knows the address's kind
+            raise CheckpointError(
+                f"checkpoint {address} cannot be fetched: {_first_line(error)}; fetch it where "
+                f"there is a network, and give the file as MODEL.WEIGHTS"
+            ) from error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """As `DetectionCheckpointer`'s, but nothing in the file is run."""

@@ -20,6 +20,7 @@ from ..files import hold_folder, restored_on_error
 from .checks import check_test_sets
 from .lazy import lazy_evaluation, load_lazy_config, load_lazy_model
 from .parts import evaluations
+from .terminal import keep_tracebacks_off_terminal
 from .trainer import LongTailTrainer
 
 
@@ -65,6 +66,7 @@ def setup(args: Namespace) -> Iterator[CfgNode | DictConfig]:
         default_setup(cfg, args)
         rank = comm.get_rank()
         setup_logger(output_dir, distributed_rank=rank, name="iif_d2", abbrev_name="iif")
+        keep_tracebacks_off_terminal()
         yield cfg
 
 

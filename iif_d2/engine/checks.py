@@ -48,12 +48,12 @@ def check_test_sets(
         if name in training or classes is None:
             continue
         if learned is not None and num_classes in (None, len(learned)):
-            _compare(name, classes, learned)
+            _compare(_where(name), classes, learned)
         elif num_classes not in (None, len(classes)):
             raise ConfigError(
                 f"the model has {num_classes} classes (MODEL.ROI_HEADS.NUM_CLASSES), but test set "
-                f"{name} has {len(classes)}; list all of training's in its 'categories', with the "
-                f"same ids, or set NUM_CLASSES to {len(classes)} if the model was trained on those"
+                f"{_where(name)} has {len(classes)}; list all of training's in its 'categories', "
+                f"with the same ids, or set NUM_CLASSES to {len(classes)} if the model was trained on those"
             )
 
 
@@ -68,9 +68,18 @@ def _classes(name: str) -> Sequence[str] | None:
     return MetadataCatalog.get(name).get("thing_classes")
 
 
-def _compare(name: str, classes: Sequence[str], learned: Sequence[str]) -> None:
+def _where(name: str) -> str:
+    """The data set and the file that its classes come from."""
+    json_file = MetadataCatalog.get(name).get("json_file")
+    return f"{name} ({json_file})" if json_file else name
+
+
+def _compare(test_set: str, classes: Sequence[str], learned: Sequence[str]) -> None:
     if len(classes) != len(learned):
-        alone = {"training": set(learned) - set(classes), name: set(classes) - set(learned)}
+        alone = {
+            "training": set(learned) - set(classes),
+            "the test set": set(classes) - set(learned),
+        }
         which = [
             f"{where} alone has {', '.join(map(repr, sorted(found)[:_NAMED]))}"
             f"{' ...' if len(found) > _NAMED else ''}"
@@ -78,13 +87,13 @@ def _compare(name: str, classes: Sequence[str], learned: Sequence[str]) -> None:
             if found
         ]
         raise ConfigError(
-            f"test set {name} has {len(classes)} classes, and training has {len(learned)}"
-            f"{': ' if which else ''}{', '.join(which)}; list all of training's in the "
-            f"'categories' of {name}, with the same ids, also those without an object"
+            f"test set {test_set} has {len(classes)} classes, and training has {len(learned)}"
+            f"{': ' if which else ''}{', '.join(which)}; list all of training's in its "
+            f"'categories', with the same ids, also those without an object"
         )
     if mismatch := class_name_mismatch(learned, classes):
         raise ConfigError(
-            f"training and test set {name} are of other classes: {mismatch}; give the "
+            f"training and test set {test_set} are of other classes: {mismatch}; give the "
             f"'categories' of both the same ids"
         )
 

@@ -62,7 +62,11 @@ def make_report(
             run.name = f"{run.folder} ({number})"
     dataset = dataset or next(iter(compared[0].cfg.DATASETS.TEST), "")
     if dataset not in DatasetCatalog:
-        raise ConfigError(f"{dataset!r} is no registered data set; name one with --dataset")
+        raise ConfigError(
+            f"{dataset!r} is no registered data set; register it in this process with "
+            f"iif_d2.register_long_tail_instances (make_report is the command's function), or name "
+            f"one of iif_d2's or Detectron2's with --dataset"
+        )
     for run in compared:
         check_class_names(run.model, dataset)
     truth = dataset_ground_truth(dataset)

@@ -163,6 +163,18 @@ def _many_categories(path: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+def validation_cases() -> Iterator[Case]:
+    """Test sets whose classes are others than training's, which has those of GOOD."""
+    named = [[("b", 1), ("a", 2)], [("a", 2), ("b", 1)], [("a", 1)], [("a", 1), ("b", 2), ("c", 3)],
+             [("a", 1), ("c", 2)], [("c", 1), ("d", 2)]]  # fmt: skip
+    yield from _cases("validation", {
+        "test set of other classes": [
+            _edited("categories", to=[{"id": i, "name": n} for n, i in pairs]) for pairs in named
+        ],
+        "truncated": [json.dumps(GOOD)[:-9]],
+    })  # fmt: skip
+
+
 # What can be in a file's place, for every reader.
 ODD_FILES = {
     "empty file": [b""],
@@ -314,5 +326,5 @@ def flipped(content: bytes, seed: int) -> bytes:
 
 
 def all_cases() -> list[Case]:
-    makers = (annotation_cases, frequency_cases, config_cases, image_cases, checkpoint_cases)
+    makers = (annotation_cases, validation_cases, frequency_cases, config_cases, image_cases, checkpoint_cases)
     return [case for make in makers for case in make()]

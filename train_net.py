@@ -5,10 +5,14 @@ python train_net.py --config-file configs/Mini-InstanceSegmentation/mask_rcnn_R_
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/.../model_final.pth
 """
 
-from detectron2.engine import default_argument_parser
+from iif_d2.quiet import quieten
 
-from iif_d2.engine import launch, main
-from iif_d2.user_modules import add_import_argument
+quieten()  # what the imports say
+
+from detectron2.engine import default_argument_parser  # noqa: E402
+
+from iif_d2.engine import launch, main  # noqa: E402
+from iif_d2.user_modules import add_import_argument  # noqa: E402
 
 if __name__ == "__main__":
     launch(main, add_import_argument(default_argument_parser()).parse_args())

@@ -3,6 +3,8 @@
 import sys
 
 from .commands import main
+from .quiet import quieten
 
 if __name__ == "__main__":
+    quieten()
     sys.exit(main())

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
@@ -161,13 +163,17 @@ def config_path(name: str) -> str:
     Raises:
         ConfigError: there is no such file.
     """
-    packaged = os.path.join(os.path.dirname(__file__), "configs", name.removeprefix("configs/"))
-    for path in (name, packaged):
+    for path in (name, _packaged(name)):
         if os.path.isfile(path):
             return path
     raise ConfigError(
         f"config file {name} does not exist, here or among the package's configs; check the name"
     )
+
+
+def _packaged(name: str) -> str:
+    """Where the package has a config of this name, if it has one."""
+    return os.path.join(os.path.dirname(__file__), "configs", name.removeprefix("configs/"))
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
@@ -181,8 +187,13 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     try:
         if config_file:
             path = config_path(config_file)
-            check_yaml(path, cfg)
-            cfg.merge_from_file(path, allow_unsafe=False)
+            content = check_yaml(path, cfg, _packaged)
+            # As a file, since Detectron2 converts a file's version.
+            with tempfile.TemporaryDirectory() as folder:
+                whole = os.path.join(folder, os.path.basename(path))
+                with open(whole, "w", encoding="utf-8") as file:
+                    yaml.safe_dump(content, file, allow_unicode=True)
+                cfg.merge_from_file(whole, allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, SyntaxError,
             RecursionError, MemoryError) as error:  # fmt: skip

@@ -349,11 +349,19 @@ def _letters(groups: Sequence[str] | np.ndarray, num_classes: int) -> np.ndarray
 def class_name_mismatch(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
     """How two lists of class names disagree, or None where they mean the same classes in one order.
 
-    One in ten may be called otherwise: LVIS v1 says "bull" where Detectron2 says "horned_cow".
+    One in ten may be called otherwise: LVIS v1 says "bull" where Detectron2 says "horned_cow". A
+    name that stands at another place in the other list is no such renaming: the order differs.
     """
     if len(ours) != len(theirs):
         return f"{len(ours)} classes against {len(theirs)}"
     differ = [index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]]
+    places = {theirs[index]: index for index in reversed(differ)}
+    for index in differ:
+        if ours[index] in places:
+            return (
+                f"class {index} is {ours[index]!r} against {theirs[index]!r}, and "
+                f"{ours[index]!r} is class {places[ours[index]]} there: the order differs"
+            )
     if len(differ) <= len(ours) // 10:
         return None
     index = differ[0]

@@ -44,6 +44,26 @@ def test_a_packaged_config_is_found_from_anywhere(tmp_path, monkeypatch):
     assert Path(config_path(f"configs/{name}")).samefile(ROOT / "configs" / name)
 
 
+def test_so_is_the_base_of_a_config_of_ones_own(tmp_path):
+    name = "Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
+    own = tmp_path / "my.yaml"
+    for base in (name, f"configs/{name}", str(ROOT / "configs" / name)):
+        own.write_text(
+            f'_BASE_: "{base}"\nSOLVER:\n  EPOCHS: 12\nMODEL: {{RESNETS: {{DEPTH: 34}}}}\n'
+        )
+        cfg = load_config(str(own))
+        assert (cfg.SOLVER.EPOCHS, cfg.MODEL.RESNETS.DEPTH) == (12, 34)
+        assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 60
+        cfg.defrost()
+        cfg.SOLVER.EPOCHS, cfg.MODEL.RESNETS.DEPTH = 0, 18
+        assert cfg == load_config(name)
+    # A file beside it comes first.
+    (tmp_path / "Mini-InstanceSegmentation").mkdir()
+    (tmp_path / name).write_text("SOLVER: {MAX_ITER: 7}\n")
+    own.write_text(f"_BASE_: {name}\n")
+    assert load_config(str(own)).SOLVER.MAX_ITER == 7
+
+
 # Forty lines that stand for 4 * 10^12 values.
 BOMB = "a0: &a0 [1, 2]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from iif_d2.data.frequency import count_class_frequency, packaged_frequency
 from iif_d2.errors import DataError
-from iif_d2.frequency import ClassFrequency
+from iif_d2.frequency import ClassFrequency, class_name_mismatch
 
 from .conftest import CATEGORY_IDS, CLASS_NAMES, make_dataset
 
@@ -252,3 +252,25 @@ def test_any_labels_are_counted_as_eq_1_says(labels):
     assert frequency.image_count.tolist() == images
     assert frequency.instance_count.tolist() == instances
     assert frequency.num_images == 6
+
+
+NAMES = [f"class {index}" for index in range(20)]
+
+
+def test_renamed_classes_are_the_same_but_exchanged_ones_are_not():
+    renamed = ["bull", *NAMES[1:]]
+    assert class_name_mismatch(NAMES, renamed) is None
+    exchanged = [NAMES[0], *NAMES[2:0:-1], *NAMES[3:]]
+    assert "class 1 is 'class 1' against 'class 2'" in class_name_mismatch(NAMES, exchanged)
+    # A renamed class in front does not hide the exchange.
+    said = class_name_mismatch(["bull", *NAMES[1:]], exchanged)
+    assert said.startswith("class 1 is 'class 1'") and said.endswith("the order differs")
+    rotated = [*NAMES[1:], NAMES[0]]
+    assert class_name_mismatch(NAMES, rotated).startswith("class 0 is 'class 0' against 'class 1'")
+
+
+def test_two_classes_of_one_name_are_no_exchange():
+    twice = ["cup", *NAMES[1:-1], "cup"]
+    assert class_name_mismatch(twice, twice) is None
+    assert class_name_mismatch(twice, [*twice[:-1], "mug"]) is None
+    assert "the order differs" in class_name_mismatch(twice, ["cup", "cup", *NAMES[2:-1], NAMES[1]])

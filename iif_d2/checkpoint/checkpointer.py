@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,7 +16,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from ..errors import CheckpointError, DivergedError, IIFError
 from ..files import replacing, write_atomically
 from ..methods import LongTailMethod, Reads
-from .reading import read_checkpoint
+from .classes import KEY, disagreement, first_class_names, saved_class_names
+from .reading import read_checkpoint, unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +26,17 @@ class LongTailCheckpointer(DetectionCheckpointer):
     """Saves and loads as `DetectionCheckpointer` does.
 
     Attributes:
-        strict_shapes: refuse a checkpoint whose layers have other sizes, for resuming and
-            evaluating. Otherwise such layers start anew and are named, for fine-tuning from
-            another data set.
+        strict_shapes: refuse a checkpoint whose layers have other sizes or that lacks some, for
+            resuming and evaluating. Otherwise such layers start anew and are named, for fine-tuning
+            from another data set.
+        datasets: registered data sets that the model is used on, in training those it learns from.
+            A checkpoint carries their class names; one of other names is refused where
+            `strict_shapes` is set, else that is said.
     """
 
     strict_shapes = False
+    datasets: Sequence[str] = ()
+    _remedy = "evaluate and resume with the config it was trained with"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,6 +56,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
             path: {"name": type(method).__name__, "reads": str(method.reads)}
             for path, method in self._methods().items()
         }
+        if names := first_class_names(self.datasets):
+            data[KEY] = list(names)
         _check_finite(name, data["model"])
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
@@ -97,14 +106,17 @@ class LongTailCheckpointer(DetectionCheckpointer):
         """Load a checkpoint or a model-zoo file; "" loads nothing.
 
         Raises:
-            CheckpointError: it is missing or damaged, its weights are adjusted or trained for
-                another method, or, with `strict_shapes`, of other sizes.
+            CheckpointError: it is missing or damaged, nothing of it fits, its weights are adjusted
+                or trained for another method, or, with `strict_shapes`, of other sizes or not all,
+                or its classes are others than the data's.
         """
         # A copy of what an address names is kept under the address's path.
         if path and "://" in path and ".." in re.split(r"[/\\]", path):
             raise CheckpointError(f"checkpoint {path} has '..' in its address; give a plain one")
         if path and "://" not in path and not os.path.isfile(path.partition("?")[0]):
             raise CheckpointError(f"checkpoint {path} does not exist; check MODEL.WEIGHTS")
+        if path and "://" in path:
+            self._fetch(path)
         self._path = path
         self._parsed_url_during_load = None  # Detectron2 leaves it set where a load failed
         try:
@@ -118,7 +130,17 @@ class LongTailCheckpointer(DetectionCheckpointer):
             ) from error
         self._check_folded(data)
         self._check_methods(data)
+        self._check_classes(data)
         return data
+
+    def _fetch(self, address: str) -> None:
+        try:
+            self.path_manager.get_local_path(address.partition("?")[0])
+        except Exception as error:  # of a network, a server, or whoever knows the address's kind
+            raise CheckpointError(
+                f"checkpoint {address} cannot be fetched: {_first_line(error)}; fetch it where "
+                f"there is a network, and give the file as MODEL.WEIGHTS"
+            ) from error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """As `DetectionCheckpointer`'s, but nothing in the file is run."""
@@ -132,6 +154,13 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 f"'?' is matching_heuristics=True"
             )
         return content
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        names = saved_class_names(checkpoint) or first_class_names(self.datasets)
+        for method in self._methods().values():
+            method.class_names = names
+        checkpoint["model"] = unwrapped(checkpoint["model"], self.model.state_dict().keys())
+        return super()._load_model(checkpoint)
 
     def _check_folded(self, data: dict[str, Any]) -> None:
         """Refuse to adjust weights that `fold_checkpoint` has adjusted already."""
@@ -167,6 +196,24 @@ class LongTailCheckpointer(DetectionCheckpointer):
                     f"those for {method.reads}; {remedy}"
                 )
 
+    def _check_classes(self, data: dict[str, Any]) -> None:
+        """Row c of a classifier is class c of the data that it was trained on."""
+        names = saved_class_names(data)
+        frozen = any(method.second_stage for method in self._methods().values())
+        for dataset in self.datasets:
+            mismatch = disagreement(names, dataset)
+            if not mismatch:
+                continue
+            message = (
+                f"checkpoint {self._path} was trained on other classes than data set {dataset} "
+                f"has: {mismatch}"
+            )
+            if self.strict_shapes or frozen:
+                raise CheckpointError(
+                    f"{message}; give the categories of both the same ids, or train on this order"
+                )
+            logger.warning("%s; rows of the classifier start as those of another class", message)
+
     def _methods(self) -> dict[str, LongTailMethod]:
         named = self.model.named_modules()
         return {path: module for path, module in named if isinstance(module, LongTailMethod)}
@@ -179,13 +226,45 @@ class LongTailCheckpointer(DetectionCheckpointer):
             if self.strict_shapes:
                 raise CheckpointError(
                     f"checkpoint {self._path} does not fit the model{classes} ({listing}); "
-                    f"evaluate and resume with the config it was trained with"
+                    f"{self._remedy}"
                 )
+        self._check_complete(incompatible)
+        if misfits:
             logger.warning(
                 "%s does not fit the model%s; these layers start anew: %s",
                 self._path, classes, listing,
             )  # fmt: skip
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=[]))
+
+    def _check_complete(self, incompatible: Any) -> None:
+        """Refuse a checkpoint that leaves the model, or the evaluated one in part, at random."""
+        lacking = {key for key, *_ in incompatible.incorrect_shapes} | set(
+            incompatible.missing_keys
+        )
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        # Of several names for one weight, one is enough. A method may start from nothing.
+        there = {id(weight) for name, weight in named.items() if name not in lacking}
+        own = tuple(f"{path}." for path in self._methods())
+        weights = {n: w for n, w in named.items() if not n.startswith(own)}
+        if weights and not any(id(weight) in there for weight in weights.values()):
+            theirs = next(iter(incompatible.unexpected_keys), None)
+            raise CheckpointError(
+                f"checkpoint {self._path} has none of the model's weights: the model's are called "
+                f"{next(iter(weights))}, the checkpoint's {theirs or 'so too, of other sizes'}; "
+                f"give a checkpoint of this architecture as MODEL.WEIGHTS"
+            )
+        missing = [
+            key
+            for key in incompatible.missing_keys
+            if not key.endswith("num_batches_tracked")  # which decides nothing
+            and not (key in named and id(named[key]) in there)
+        ]
+        if self.strict_shapes and missing:
+            raise CheckpointError(
+                f"checkpoint {self._path} has no {missing[0]}"
+                + (f" and lacks {len(missing) - 1} more" if len(missing) > 1 else "")
+                + f"; {self._remedy}"
+            )
 
 
 def _is_whole(path: str) -> bool:

@@ -18,6 +18,7 @@ from ..errors import CheckpointError, ConfigError, IIFError
 from ..files import write_atomically
 from ..modeling import ClassSpecificMasks, ClassSpecificOutputLayers, LongTailPredictorMixin
 from .checkpointer import LongTailCheckpointer
+from .classes import KEY, saved_class_names
 from .frequencies import settle_frequencies
 
 # How far plain Detectron2's scores may lie from the method's, in float32: what comes of rounding
@@ -45,7 +46,8 @@ def fold_checkpoint(
 
     Returns:
         `{"model": state, "folded": {"method": name, "config": {key: value}}}`: CPU tensors, and
-        the keys whose values plain Detectron2 needs; see `plain_config`.
+        the keys whose values plain Detectron2 needs; see `plain_config`. `class_names` beside them,
+        where the checkpoint has them.
 
     Raises:
         ConfigError: the method, the classifier or another part of the model cannot be folded
@@ -65,6 +67,8 @@ def fold_checkpoint(
     if isinstance(model, (DataParallel, DistributedDataParallel)):
         model = model.module
     checkpoint = _fold(model)
+    if names := getattr(model, KEY, None):
+        checkpoint[KEY] = list(names)
     if output is not None:
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
@@ -201,20 +205,9 @@ def _is_ours(kind: type) -> bool:
     return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-class _CompleteCheckpointer(LongTailCheckpointer):
-    """Refuses a checkpoint that leaves a part of the model at its random start."""
-
+class _StrictCheckpointer(LongTailCheckpointer):
     strict_shapes = True
-
-    def _log_incompatible_keys(self, incompatible: Any) -> None:
-        super()._log_incompatible_keys(incompatible)
-        missing = incompatible.missing_keys
-        if missing:
-            raise CheckpointError(
-                f"checkpoint {self._path} has no {missing[0]}"
-                + (f" and lacks {len(missing) - 1} more" if len(missing) > 1 else "")
-                + "; fold a trained model with the config it was trained with"
-            )
+    _remedy = "fold a trained model with the config it was trained with"
 
 
 def _load(path: str, cfg: CfgNode) -> nn.Module:
@@ -222,7 +215,8 @@ def _load(path: str, cfg: CfgNode) -> nn.Module:
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     model = build_model(cfg)
-    rest = _CompleteCheckpointer(model).load(path, checkpointables=[])
+    rest = _StrictCheckpointer(model).load(path, checkpointables=[])
+    model.class_names = saved_class_names(rest)
     if "folded" in rest:
         raise CheckpointError(
             f"{path} has {rest['folded']['method']} folded in already; fold the original"

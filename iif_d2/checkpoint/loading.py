@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
@@ -9,6 +12,7 @@ from torch import nn
 from ..errors import ConfigError, built_from_config
 from ..modeling import warn_without_method
 from .checkpointer import LongTailCheckpointer
+from .classes import saved_class_names
 from .frequencies import settle_frequencies
 
 
@@ -20,24 +24,47 @@ def load_trained_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
 
     Raises:
         ConfigError: no weights are named.
-        CheckpointError: they are missing, damaged or do not fit.
+        CheckpointError: they are missing, damaged or do not fit, or were trained on other classes
+            than the config's data sets have.
     """
     with built_from_config("the model"):
         model = build_model(cfg)
-    warn_without_method(model, cfg)
-    return load_trained_weights(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume)
+    datasets = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
+    rest = _load(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume, datasets)
+    if "folded" not in rest:  # else the method is in the weights
+        warn_without_method(model, cfg)
+    return model
 
 
 def load_trained_weights(
-    model: nn.Module, weights: str, output_dir: str, resume: bool = False
+    model: nn.Module,
+    weights: str,
+    output_dir: str,
+    resume: bool = False,
+    datasets: Sequence[str] = (),
 ) -> nn.Module:
     """The built model for evaluation, with these weights or, as `resume` says, `output_dir`'s last.
+
+    Its `class_names` are those of the training data, or None where the checkpoint has none.
+
+    Args:
+        datasets: registered data sets whose classes have to be the model's, as far as they are
+            known.
 
     Raises:
         ConfigError, CheckpointError: see `load_trained_model`.
     """
+    _load(model, weights, output_dir, resume, datasets)
+    return model
+
+
+def _load(
+    model: nn.Module, weights: str, output_dir: str, resume: bool, datasets: Sequence[str]
+) -> dict[str, Any]:
+    """What the checkpoint has beside the weights."""
     checkpointer = LongTailCheckpointer(model, output_dir)
     checkpointer.strict_shapes = True
+    checkpointer.datasets = datasets
     if resume and checkpointer.has_checkpoint():
         weights = checkpointer.get_checkpoint_file()
     if not weights:
@@ -45,6 +72,8 @@ def load_trained_weights(
             "no trained weights: set MODEL.WEIGHTS (train.init_checkpoint in a .py config), or "
             "--resume OUTPUT_DIR's last"
         )
-    checkpointer.load(weights, checkpointables=[])
+    rest = checkpointer.load(weights, checkpointables=[])
+    model.class_names = saved_class_names(rest)
     settle_frequencies(model, training=False, checkpoint=weights)
-    return model.eval()
+    model.eval()
+    return rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,23 @@ import torch
 from ..errors import CheckpointError
 from ..files.untrusted import load_plain_pickle, load_tensors
 
+# Where training loops keep the weights, the plain ones before averages of them.
+_CONTAINERS = (
+    "model", "state_dict", "model_state_dict", "module",
+    "ema_state", "model_ema", "ema", "state_dict_ema", "ema_state_dict",
+)  # fmt: skip
+_DEPTH = 3  # containers in one another
+# What parts of a name torch's wrappers add: of ranks, torch.compile, FSDP, activation checkpoints.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_HOLDERS = ("model.", "ema_model.", "model_ema.", "ema.")  # what training loops call their model
+
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """A checkpoint as Detectron2 loads it: `model`, a dict of tensors or arrays, and what else.
 
     As in Detectron2, the name's ending says the kind: `.pkl` is Detectron2's or Caffe2's model zoo,
-    `.pyth` is pycls, anything else is torch's own.
+    `.pyth` is pycls, anything else is torch's own. A torch file may keep the weights in the usual
+    containers of training loops, "state_dict" or "ema_state" for example.
 
     Raises:
         CheckpointError: it is missing, damaged or no checkpoint, or holds what could run.
@@ -57,9 +69,53 @@ def _as_detectron2(path: str, content: Any) -> dict[str, Any]:
     elif path.endswith(".pyth"):
         weights, author, unwanted = content["model_state"], "pycls", "num_batches_tracked"
     else:
-        return content if "model" in content else {"model": content}
+        weights = inner_weights(content)
+        return {"model": weights} if weights is content else {**content, "model": weights}
     weights = {key: value for key, value in weights.items() if not key.endswith(unwanted)}
     return {"model": weights, "__author__": author, "matching_heuristics": True}
+
+
+def inner_weights(content: Any) -> Any:
+    """What lies in the containers of training loops; without one, the content itself."""
+    for _ in range(_DEPTH):
+        if not isinstance(content, dict):
+            break
+        if "model" in content:  # this package's and Detectron2's, whatever else is there
+            content = content["model"]
+            continue
+        inside = [content[name] for name in _CONTAINERS if isinstance(content.get(name), dict)]
+        if not inside:
+            break
+        content = inside[0]
+    return content
+
+
+def plain_name(key: str) -> str:
+    """A weight's name without what torch's wrappers add."""
+    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+
+
+def unwrapped(weights: dict[str, Any], own: Container[str]) -> dict[str, Any]:
+    """Weights under the model's own names, where only known wrappers keep them from it.
+
+    Args:
+        own: the names of the model's weights. A key that is one of them, or cannot be made one, is
+            left alone.
+    """
+    names: dict[str, str] = {key: key for key in weights if key in own}  # the model's, the file's
+    for holder in ("", *_HOLDERS):
+        for key in weights:
+            name = plain_name(key).removeprefix(holder)
+            if key not in own and name in own:
+                names.setdefault(name, key)
+    placed = {key: name for name, key in names.items()}
+    if all(key == name for key, name in placed.items()):
+        return weights
+    renamed = type(weights)((placed.get(key, key), value) for key, value in weights.items())
+    versions = getattr(weights, "_metadata", None)  # of the modules, which torch looks at
+    if versions is not None:
+        renamed._metadata = type(versions)((plain_name(key), v) for key, v in versions.items())
+    return renamed
 
 
 def _reason(error: Exception) -> str:

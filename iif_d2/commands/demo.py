@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from ..checkpoint import load_trained_model, trained_frequency
+from ..checkpoint import check_class_names, load_trained_model, trained_frequency
 from ..config import load_config
 from ..data import config_frequency, known_frequency, require_registered
 from ..errors import ConfigError
@@ -141,6 +141,8 @@ def draw_folder(
     if len(panel_titles) == 1:
         panel_titles = []  # a single panel needs none
     models = [(cfg, load_trained_model(cfg)) for cfg in configs]
+    for _, model in models if dataset else ():
+        check_class_names(model, dataset)
     class_names, groups = _classes(*models[0])
     rows, records = [], []
     for file, picture in zip(files, tqdm(pictures, desc="drawing", unit="picture")):

@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader
 from torch import nn
 
-from ..checkpoint import load_trained_model, trained_frequency
+from ..checkpoint import check_class_names, load_trained_model, trained_frequency
 from ..config import load_config
 from ..data import (
     LongTailDatasetMapper,
@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> str:
             f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; sweep on a set of the model's classes"
         )
     model = load_trained_model(cfg)
+    check_class_names(model, name)
     frequency = _frequency(cfg, model)
     groups = class_groups(truth, frequency)
     wanted = settings(args)

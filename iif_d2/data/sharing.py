@@ -24,10 +24,15 @@ _kept: dict[Any, Any] | None = None
 
 
 @contextlib.contextmanager
-def dicts_kept() -> Iterator[None]:
-    """Inside, the same `training_dicts` and `shared_dicts` are loaded once."""
+def dicts_kept(kept: dict[Any, Any] | None = None) -> Iterator[None]:
+    """Inside, the same `training_dicts` and `shared_dicts` are loaded once.
+
+    Args:
+        kept: where they are kept, for as long as the caller likes; by default inside only.
+    """
     global _kept
-    before, _kept = _kept, {}
+    before = _kept
+    _kept = kept if kept is not None else {} if before is None else before
     try:
         yield
     finally:

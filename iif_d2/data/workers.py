@@ -1,4 +1,4 @@
-"""Data-loader workers: SIGTERM, which a scheduler sends to all of a job at once, and memory."""
+"""Data-loader workers: signals, which go to all of a job at once, and memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _finalized_by: int | None = None
 
 
 def prepare_workers(loader: DataLoader) -> DataLoader:
-    """The loader, whose workers now ignore SIGTERM: what their process still does needs them.
+    """The loader, whose workers now ignore SIGTERM and Ctrl-C: their process still needs them.
 
     They are killed when it ends. Their garbage collector leaves alone what they were forked with,
     so that it stays shared memory.
@@ -32,6 +32,7 @@ def prepare_workers(loader: DataLoader) -> DataLoader:
 
 def _prepare(own: Callable[[int], None] | None, worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
     if own is not None:
         own(worker)

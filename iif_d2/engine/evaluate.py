@@ -15,7 +15,7 @@ from torch import nn
 
 from ..checkpoint import model_frequency
 from ..evaluation import LongTailEvaluator, rle_masks
-from ..evaluation.results import save_results
+from ..evaluation.results import load_results, save_results
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ def evaluate(
     tests: Iterable[tuple[str, Iterable, DatasetEvaluator]],
     output_dir: str,
     mask_threshold: float = 0.5,
+    ending: str = "",
 ) -> dict[str, Any]:
     """Evaluate the model and write output_dir/inference/results.json. All ranks have to call it.
 
@@ -34,6 +35,7 @@ def evaluate(
     Args:
         tests: each data set's name, loader and evaluator; one is done before the next is asked for.
         mask_threshold: pixels of at least this probability are in a `LongTailEvaluator`'s masks.
+        ending: of the tasks' names, such as "_TTA"; results.json then keeps what is in it.
 
     Returns:
         The results by task; by data set and task, where there are several data sets.
@@ -45,12 +47,15 @@ def evaluate(
         if ours and frequency is not None:
             evaluator.use_frequency(frequency)
         tested = rle_masks(model, mask_threshold) if ours else model
-        by_dataset[name] = inference_on_dataset(tested, loader, evaluator)
+        results = inference_on_dataset(tested, loader, evaluator)
+        by_dataset[name] = {f"{task}{ending}": row for task, row in (results or {}).items()}
         if comm.is_main_process():
             logger.info("Evaluation results for %s in csv format:", name)
             print_csv_format(by_dataset[name])
     if comm.is_main_process() and by_dataset:
-        save_results(os.path.join(output_dir, "inference", "results.json"), by_dataset)
+        path = os.path.join(output_dir, "inference", "results.json")
+        before = load_results(path) if ending and os.path.isfile(path) else {}
+        save_results(path, before | {n: {**before.get(n, {}), **r} for n, r in by_dataset.items()})
     give_back_memory()
     return next(iter(by_dataset.values())) if len(by_dataset) == 1 else by_dataset
 

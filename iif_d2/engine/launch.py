@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
@@ -14,28 +15,39 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from detectron2.engine import default_argument_parser
 from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
 
 from ..errors import in_words
 from ..process_group import end_process_group
+from .interrupt import end_interrupted, interruptible
+from .terminal import LOG_ONLY
 
 logger = logging.getLogger(__name__)
 
 EXIT_BAD_INPUT = 2
+_MAIN_FIRST = 10  # seconds in which the main process, if it says something, ends all
 
 
 def launch(main: Callable[[Namespace], Any], args: Namespace) -> None:
     """Run `main(args)` in as many processes as the command line, or torchrun, asks for.
 
     Without a GPU the processes talk over gloo, and --num-gpus counts processes. An `IIFError` ends
-    the run with its message and exit code 2.
+    the run with its message and exit code 2, Ctrl-C with a line and 130. Without a config and
+    overrides there is nothing to do: the usage is shown.
     """
+    if not (args.config_file or args.opts):
+        default_argument_parser().print_usage(sys.stderr)
+        print("error: name a config with --config-file; --help explains all", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
     if "LOCAL_RANK" in os.environ and "MASTER_ADDR" in os.environ:
         _run_under_torchrun(main, args)
         return
-    if args.num_gpus * args.num_machines > 1:  # Detectron2 starts processes of their own
+    several = args.num_gpus * args.num_machines > 1
+    if several:  # Detectron2 starts processes of their own
         signal.signal(signal.SIGTERM, pass_on)
+        signal.signal(signal.SIGINT, pass_on)
     try:
         detectron2_launch(
             _run,
@@ -62,25 +74,37 @@ def _run_under_torchrun(main: Callable[[Namespace], Any], args: Namespace) -> No
 
 def _run(main: Callable[[Namespace], Any], args: Namespace) -> None:
     _share_cores()
-    try:
-        main(args)
-        code = 0
-    except SystemExit as exit:
-        code = exit.code
-    except Exception as error:
-        message = in_words(error)
-        if message is None:
-            raise
-        logger.error("%s", error)  # into log.txt
-        print(f"error: {message}", file=sys.stderr)
-        code = EXIT_BAD_INPUT
+    with interruptible() as interruption:
+        try:
+            main(args)
+            code = 0
+        except SystemExit as exit:
+            code = exit.code
+        except KeyboardInterrupt as stop:
+            end_interrupted(str(stop) or "there is no result of this run")
+        except Exception as error:
+            if interruption.came:  # another rank has gone already
+                end_interrupted("there is no result of this run")
+            message = in_words(error)
+            if message is None:
+                raise
+            logger.error("%s", error, extra=LOG_ONLY)
+            _say(message)
+            code = EXIT_BAD_INPUT
     end_process_group()
     if code:
         sys.exit(code)
 
 
+def _say(message: str) -> None:
+    """On the terminal, once: the ranks that have the same to say are ended while they wait."""
+    if not comm.is_main_process():
+        time.sleep(_MAIN_FIRST)
+    print(f"error: {message}", file=sys.stderr)
+
+
 def pass_on(number: int, frame: Any) -> None:
-    """SIGTERM is for the processes that train; they save, and this one ends with them."""
+    """Signals are for the processes that train; they save, and this one ends with them."""
     for process in multiprocessing.active_children():
         os.kill(process.pid, number)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
 from detectron2.data.samplers import TrainingSampler
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver import LRMultiplier
 from detectron2.utils.registry import locate
 from hydra.errors import HydraException
@@ -32,10 +34,13 @@ from ..data import (
     shared_dicts,
 )
 from ..errors import ConfigError, built_from_config
+from ..files import check_writable
 from ..frequency import ClassFrequency
 from ..methods import LongTailMethod
+from .checks import check_datasets, check_test_sets
 from .evaluate import evaluate
-from .parts import TrainingParts, check_datasets
+from .parts import TrainingParts
+from .schedule import warn_of_warmup
 from .second_stage import optimizer_for
 
 logger = logging.getLogger(__name__)
@@ -86,19 +91,25 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
     check_datasets(names, _num_classes(cfg))
     for name in names:
         attach_class_frequency(name)
+    evaluate_cfg = lazy_evaluation(cfg)
     model = _build_model(cfg)
     optimizer = optimizer_for(model, functools.partial(_build_optimizer, cfg, model))
     with built_from_config("dataloader.train"):
         data_loader = _training_loader(cfg)
     with built_from_config("lr_multiplier"):
         scheduler = LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), train.max_iter)
+    warmup = OmegaConf.select(cfg, "lr_multiplier.warmup_length")
+    if isinstance(warmup, (int, float)) and warmup >= 1:
+        warn_of_warmup(f"lr_multiplier.warmup_length {warmup:g}", train.max_iter)
     return TrainingParts(
         cfg=cfg,
         model=model,
         data_loader=data_loader,
         optimizer=optimizer,
         scheduler=scheduler,
-        evaluate=functools.partial(evaluate_lazy, cfg),
+        evaluate=evaluate_cfg,
+        evaluate_last=evaluate_cfg,
+        datasets=names,
         weights=train.init_checkpoint,
         output_dir=train.output_dir,
         max_iter=train.max_iter,
@@ -120,24 +131,54 @@ def load_lazy_model(cfg: DictConfig, resume: bool) -> nn.Module:
         CheckpointError: see `LongTailCheckpointer.load`.
     """
     model = _build_model(cfg)
-    return load_trained_weights(model, cfg.train.init_checkpoint, cfg.train.output_dir, resume)
+    train, datasets = cfg.train, (*_names(cfg.dataloader.test), *_names(cfg.dataloader.train))
+    return load_trained_weights(model, train.init_checkpoint, train.output_dir, resume, datasets)
+
+
+def lazy_evaluation(
+    cfg: DictConfig, learned: Sequence[str] | None = None
+) -> Callable[[nn.Module], dict]:
+    """What evaluates a model on `dataloader.test` by `dataloader.evaluator`, if there is one.
+
+    Both are built once now, so that nothing is refused after hours of training. The test set is
+    kept, and not read again.
+
+    Args:
+        learned: the class names in the model's checkpoint, if it has been loaded and has them.
+
+    Raises:
+        IIFError: the data set, the evaluator or train.output_dir cannot be used.
+    """
+    if OmegaConf.select(cfg, "dataloader.evaluator") is None:  # as Detectron2 does
+        return lambda model: {}
+    names, kept = _names(cfg.dataloader.get("test", {})), {}
+    training = _names(cfg.dataloader.get("train", {}))
+    check_test_sets(names, _num_classes(cfg), training, learned)
+    with dicts_kept(kept):
+        _test(cfg)
+    folder = os.path.join(cfg.train.output_dir, "inference")
+    check_writable(folder)
+
+    def evaluate_kept(model: nn.Module) -> dict:
+        with dicts_kept(kept):
+            return evaluate_lazy(cfg, model)
+
+    return evaluate_kept
 
 
 def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
-    """`evaluate` on `dataloader.test`, by `dataloader.evaluator`.
+    """`evaluate` on `dataloader.test`, by `dataloader.evaluator`."""
+    names = _names(cfg.dataloader.test)
+    return evaluate(model, [(" + ".join(names) or "test", *_test(cfg))], cfg.train.output_dir)
 
-    Raises:
-        ConfigError: the data set is not there or of another number of classes.
-    """
-    name = cfg.dataloader.test.dataset.names
-    check_datasets([name], _num_classes(cfg))
+
+def _test(cfg: DictConfig) -> tuple[Iterable, DatasetEvaluator]:
     with built_from_config("dataloader.test"):  # first: the evaluator shares its annotations
         loader = _instantiate_loader(cfg.dataloader.test)
     if isinstance(loader, DataLoader):
         prepare_workers(loader)
     with built_from_config("dataloader.evaluator"):
-        evaluator = instantiate(cfg.dataloader.evaluator)
-    return evaluate(model, [(name, loader, evaluator)], cfg.train.output_dir)
+        return loader, instantiate(cfg.dataloader.evaluator)
 
 
 def _build_model(cfg: DictConfig) -> nn.Module:
@@ -214,6 +255,12 @@ def _shared_data(cfg: DictConfig) -> Iterator[None]:
             yield
     finally:
         cfg.dataset._target_ = target
+
+
+def _names(loader: DictConfig) -> list[str]:
+    """The data sets of a loader; none where it is of another kind than Detectron2's."""
+    names = OmegaConf.select(loader, "dataset.names") or []
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _target(cfg: Any) -> Any:

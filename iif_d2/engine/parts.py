@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.engine.hooks import PreciseBN
 from detectron2.evaluation import DatasetEvaluator
@@ -37,8 +37,11 @@ from ..data import (
 )
 from ..errors import ConfigError, UnknownNameError, built_from_config
 from ..evaluation import LongTailEvaluator
+from ..files import check_writable
 from ..frequency import ClassFrequency
 from ..modeling import warn_without_method
+from .augmentation import with_augmentation
+from .checks import check_datasets, check_expected_results, check_test_sets
 from .evaluate import evaluate
 from .schedule import fit_schedule
 from .second_stage import optimizer_for
@@ -56,6 +59,8 @@ class TrainingParts:
     optimizer: torch.optim.Optimizer  # of the parameters that learn
     scheduler: torch.optim.lr_scheduler.LRScheduler  # stepped by the iteration
     evaluate: Callable[[nn.Module], dict]  # gives a model's results
+    evaluate_last: Callable[[nn.Module], dict]  # the same at the end, which may take longer
+    datasets: Sequence[str]  # registered names that it learns from
     weights: str  # the checkpoint to start from; "" for none
     output_dir: str
     max_iter: int
@@ -150,11 +155,23 @@ class CfgBuilders:
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> dict:
         """`evaluate` on DATASETS.TEST."""
-        tests = (
-            (name, cls.build_test_loader(cfg, name), cls.build_evaluator(cfg, name))
-            for name in cfg.DATASETS.TEST
-        )
-        return evaluate(model, tests, cfg.OUTPUT_DIR, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)
+        threshold = cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST
+        return evaluate(model, cls._tests(cfg), cfg.OUTPUT_DIR, threshold)
+
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict:  # noqa: N802  Detectron2's name
+        """The same by Detectron2's test-time augmentation, TEST.AUG; tasks end in "_TTA"."""
+        threshold = cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST
+        own = cfg.clone()
+        own.defrost()
+        own.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, "TTA")  # of the evaluators' files
+        augmented = with_augmentation(cfg, model)
+        return evaluate(augmented, cls._tests(own), cfg.OUTPUT_DIR, threshold, "_TTA")
+
+    @classmethod
+    def _tests(cls, cfg: CfgNode) -> Iterator[tuple[str, Iterable[list[dict]], DatasetEvaluator]]:
+        for name in cfg.DATASETS.TEST:
+            yield name, cls.build_test_loader(cfg, name), cls.build_evaluator(cfg, name)
 
 
 def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> TrainingParts:
@@ -168,18 +185,22 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
         DataError: the data are not what they should be.
     """
     _check_training_data(cfg)
+    check_test_sets(cfg.DATASETS.TEST, cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.DATASETS.TRAIN)
     with dicts_kept():  # a schedule in epochs asks for the images that the loader asks for
         cfg = fit_schedule(cfg, comm.get_world_size())
         data_loader = build.build_train_loader(cfg)
     model = build.build_model(cfg)
     optimizer = optimizer_for(model, functools.partial(build.build_optimizer, cfg, model))
+    evaluate_now, evaluate_last = evaluations(cfg, model, build)
     return TrainingParts(
         cfg=cfg,
         model=model,
         data_loader=data_loader,
         optimizer=optimizer,
         scheduler=build.build_lr_scheduler(cfg, optimizer),
-        evaluate=functools.partial(build.test, cfg),
+        evaluate=evaluate_now,
+        evaluate_last=evaluate_last,
+        datasets=cfg.DATASETS.TRAIN,
         weights=cfg.MODEL.WEIGHTS,
         output_dir=cfg.OUTPUT_DIR,
         max_iter=cfg.SOLVER.MAX_ITER,
@@ -195,23 +216,40 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
     )
 
 
-def check_datasets(names: Sequence[str], num_classes: int | None) -> None:
-    """Raise `ConfigError` unless the data sets are there and have the model's number of classes.
+def evaluations(
+    cfg: CfgNode, model: nn.Module, build: type[CfgBuilders] = CfgBuilders
+) -> tuple[Callable[[nn.Module], dict], Callable[[nn.Module], dict]]:
+    """What evaluates now and then, and at the end; TEST.AUG is for the end, as in Detectron2.
 
-    Where that number is None, a model without ROI heads, it is not compared.
+    What they need is built once now, so that nothing is refused after hours of training. The test
+    sets are kept, and not read again.
+
+    Raises:
+        IIFError: DATASETS.TEST, an evaluator, OUTPUT_DIR or TEST cannot be used.
     """
-    for name in names:
-        if name not in DatasetCatalog:
-            raise ConfigError(
-                f"DATASETS names {name!r}, which is not registered; call "
-                f"iif_d2.register_long_tail_instances first, or check the name"
-            )
-        classes = MetadataCatalog.get(name).get("thing_classes")
-        if None not in (classes, num_classes) and len(classes) != num_classes:
-            raise ConfigError(
-                f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes}, but data set "
-                f"{name} has {len(classes)} classes; set it to {len(classes)}"
-            )
+    kept: dict[Any, Any] = {}
+    check_expected_results(cfg)
+    if cfg.TEST.AUG.ENABLED:
+        with_augmentation(cfg, model)
+    with dicts_kept(kept):
+        for name, *_ in build._tests(cfg):
+            check_writable(os.path.join(cfg.OUTPUT_DIR, "inference", name))
+
+    def now(model: nn.Module) -> dict:
+        with dicts_kept(kept):
+            return build.test(cfg, model)
+
+    def last(model: nn.Module) -> dict:
+        results = now(model)
+        if not cfg.TEST.AUG.ENABLED:
+            return results
+        with dicts_kept(kept):
+            augmented = build.test_with_TTA(cfg, model)
+        if len(cfg.DATASETS.TEST) == 1:
+            return {**results, **augmented}
+        return {name: {**results[name], **augmented[name]} for name in results}
+
+    return now, last
 
 
 def _check_training_data(cfg: CfgNode) -> None:

@@ -22,7 +22,7 @@ def fit_schedule(cfg: CfgNode, num_workers: int) -> CfgNode:
     CHECKPOINT_PERIOD by its inverse. Then SOLVER.EPOCHS, where it is set, decides the iterations.
 
     Raises:
-        ConfigError: the batch is no multiple of the reference, or EPOCHS is negative.
+        ConfigError: the batch is no multiple of the reference, or a number is too low.
     """
     solver = cfg.SOLVER
     if solver.REFERENCE_WORLD_SIZE and solver.IMS_PER_BATCH % solver.REFERENCE_WORLD_SIZE:
@@ -32,7 +32,28 @@ def fit_schedule(cfg: CfgNode, num_workers: int) -> CfgNode:
             f"REFERENCE_WORLD_SIZE to 0 to take the solver's numbers as they are"
         )
     cfg = DefaultTrainer.auto_scale_workers(cfg, num_workers)
-    return _in_epochs(cfg) if cfg.SOLVER.EPOCHS else cfg
+    if solver.EPOCHS:
+        cfg = _in_epochs(cfg)
+    _check_periods(cfg)
+    if cfg.SOLVER.WARMUP_ITERS >= cfg.SOLVER.MAX_ITER:
+        warn_of_warmup(f"SOLVER.WARMUP_ITERS {cfg.SOLVER.WARMUP_ITERS}", cfg.SOLVER.MAX_ITER)
+    return cfg
+
+
+def warn_of_warmup(key_value: str, iterations: int) -> None:
+    """Say that the learning rate will not get to what the config says."""
+    logger.warning(
+        "%s warms up over all of the %d iterations: the learning rate never gets to the config's, "
+        "and the model learns little or nothing; lower it, to a tenth of them for example",
+        key_value, iterations,
+    )  # fmt: skip
+
+
+def _check_periods(cfg: CfgNode) -> None:
+    """Values that would end a run in the middle, or before it begins."""
+    for key in ("MAX_ITER", "CHECKPOINT_PERIOD"):
+        if cfg.SOLVER[key] < 1:
+            raise ConfigError(f"SOLVER.{key} is {cfg.SOLVER[key]}; it must be 1 or more")
 
 
 def _in_epochs(cfg: CfgNode) -> CfgNode:
@@ -45,7 +66,9 @@ def _in_epochs(cfg: CfgNode) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.SOLVER.MAX_ITER = cfg.SOLVER.EPOCHS * epoch
-    cfg.SOLVER.STEPS = tuple(round(step * share) for step in cfg.SOLVER.STEPS)
+    steps = {round(step * share) for step in cfg.SOLVER.STEPS}
+    # In few iterations steps fall together, or on the beginning or end, where there are none.
+    cfg.SOLVER.STEPS = tuple(sorted(step for step in steps if 0 < step < cfg.SOLVER.MAX_ITER))
     cfg.freeze()
     logger.info(
         "%d epochs of %.0f images: %d iterations of %d, steps at %s",

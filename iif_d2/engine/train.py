@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from detectron2.config import CfgNode
@@ -15,10 +15,13 @@ from omegaconf import DictConfig
 
 from ..checkpoint import load_trained_model
 from ..config import config_path, load_config
-from ..errors import IIFError
+from ..errors import ConfigError, IIFError
 from ..files import hold_folder, restored_on_error
 from ..user_modules import import_modules
-from .lazy import evaluate_lazy, load_lazy_config, load_lazy_model
+from .checks import check_test_sets
+from .lazy import lazy_evaluation, load_lazy_config, load_lazy_model
+from .parts import evaluations
+from .terminal import keep_tracebacks_off_terminal
 from .trainer import LongTailTrainer
 
 
@@ -27,9 +30,14 @@ def main(args: Namespace) -> dict | None:
     import_modules(getattr(args, "imports", ()))  # a parser of the user's may lack --import
     with setup(args) as cfg:
         if args.eval_only and isinstance(cfg, DictConfig):
-            return evaluate_lazy(cfg, load_lazy_model(cfg, args.resume))
+            model = load_lazy_model(cfg, args.resume)
+            return lazy_evaluation(cfg, model.class_names)(model)
         if args.eval_only:
-            return LongTailTrainer.test(cfg, load_trained_model(cfg, args.resume))
+            model = load_trained_model(cfg, args.resume)
+            tests, classes = cfg.DATASETS.TEST, cfg.MODEL.ROI_HEADS.NUM_CLASSES
+            check_test_sets(tests, classes, cfg.DATASETS.TRAIN, model.class_names)
+            _, evaluate_last = evaluations(cfg, model, LongTailTrainer)
+            return evaluate_last(model)
         trainer = LongTailTrainer(cfg)
         trainer.resume_or_load(args.resume)
     return trainer.train()
@@ -47,6 +55,7 @@ def setup(args: Namespace) -> Iterator[CfgNode | DictConfig]:
         ConfigError: see `load_config` and `load_lazy_config`; or another run trains in OUTPUT_DIR.
         DataError: OUTPUT_DIR cannot be written.
     """
+    _check_order(args.opts)
     lazy = args.config_file.endswith(".py")
     cfg = (load_lazy_config if lazy else load_config)(args.config_file, args.opts)
     output_dir = cfg.train.output_dir if lazy else cfg.OUTPUT_DIR
@@ -59,7 +68,18 @@ def setup(args: Namespace) -> Iterator[CfgNode | DictConfig]:
         default_setup(cfg, args)
         rank = comm.get_rank()
         setup_logger(output_dir, distributed_rank=rank, name="iif_d2", abbrev_name="iif")
+        keep_tracebacks_off_terminal()
         yield cfg
+
+
+def _check_order(overrides: Sequence[str]) -> None:
+    """An option behind KEY VALUE would be taken for a key."""
+    behind = [word for word in overrides if word.startswith("--")]
+    if behind:
+        raise ConfigError(
+            f"{' '.join(behind)} stands behind KEY VALUE overrides and would be taken for one; "
+            f"options go first: train_net.py --config-file FILE {behind[0]} KEY VALUE"
+        )
 
 
 def _hold(output_dir: str) -> None:

@@ -6,6 +6,7 @@ import os
 import weakref
 from typing import Any
 
+from detectron2.checkpoint import Checkpointer
 from detectron2.config import CfgNode
 from detectron2.engine import (
     AMPTrainer,
@@ -74,6 +75,7 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         self.checkpointer = LongTailCheckpointer(
             self.model, parts.output_dir, trainer=weakref.proxy(self)
         )
+        self.checkpointer.datasets = parts.datasets
         self._last_results: dict | None = None
         self.register_hooks(self.build_hooks())
         refuse_bad_gradients(self.model, self.optimizer)
@@ -137,8 +139,12 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
 
         Raises:
             DivergedError: losses, gradients or proposals are NaN or infinite.
+            KeyboardInterrupt: says what was saved.
         """
-        super().train(self.start_iter, self.max_iter)
+        try:
+            super().train(self.start_iter, self.max_iter)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(self._where_it_stopped()) from None
         expected = isinstance(self.cfg, CfgNode) and self.cfg.TEST.EXPECTED_RESULTS
         if expected and comm.is_main_process():
             verify_results(self.cfg, self._last_results)
@@ -167,8 +173,17 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         self._trainer.load_state_dict(state_dict.get("_trainer", step))
 
     def _evaluate(self) -> dict:
-        self._last_results = self._parts.evaluate(self.model)
+        last = self.iter + 1 >= self.max_iter
+        parts = self._parts
+        self._last_results = (parts.evaluate_last if last else parts.evaluate)(self.model)
         return self._last_results
+
+    def _where_it_stopped(self) -> str:
+        where = f"training was at iteration {self.iter} of {self.max_iter}, "
+        if not self.checkpointer.has_checkpoint():
+            return where + "and no checkpoint was saved yet"
+        last = Checkpointer.get_checkpoint_file(self.checkpointer)
+        return where + f"the last checkpoint is {last}; go on with --resume"
 
     def _frozen_norms(self) -> list[HookBase]:
         if self._second_stage:

@@ -2,6 +2,7 @@
 
 from .disk import (
     cached,
+    check_writable,
     content_key,
     csv_text,
     hold_folder,
@@ -14,6 +15,7 @@ from .paths import local_path
 
 __all__ = [
     "cached",
+    "check_writable",
     "content_key",
     "csv_text",
     "hold_folder",

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
@@ -57,6 +58,23 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise DataError(f"{os.fspath(path)} cannot be written: {error.strerror}") from None
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make the folder, and see that it takes a file.
+
+    Raises:
+        DataError: it does not.
+    """
+    folder = os.fspath(folder)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written: {error.strerror}; choose another OUTPUT_DIR, or make room"
+        ) from None
 
 
 @contextlib.contextmanager

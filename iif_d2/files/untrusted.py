@@ -15,7 +15,7 @@ import re
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -166,13 +166,16 @@ _ADMITTED = {
 def check_yaml(
     path: str,
     defaults: Mapping[str, Any],
+    packaged: Callable[[str], str] | None = None,
     above: tuple[str, ...] = (),
     files: Iterator[int] | None = None,
-) -> None:
-    """Look at a config file, and at all that its `_BASE_` names, before it is merged.
+) -> dict[str, Any]:
+    """What a config file says with all that its `_BASE_` names, looked at before it is merged.
 
     Args:
         defaults: the config that it is merged into; its sections have to stay sections.
+        packaged: where the package has a config of this name; a base that does not lie beside its
+            file is looked up there.
         above, files: of a base, the files that lead to it, and the count of files so far.
 
     Raises:
@@ -194,7 +197,7 @@ def check_yaml(
     if version not in (1, 2) or isinstance(version, (bool, float)):
         raise ConfigError(f"config {path}: VERSION is {version!r}; write 2, or 1 for an old one")
     _check_sections(path, content, defaults)
-    bases = content.get("_BASE_", [])
+    bases, merged = content.pop("_BASE_", []), {}
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or not base.strip():
             raise ConfigError(f"config {path}: _BASE_ is {base!r}; name a file")
@@ -203,10 +206,24 @@ def check_yaml(
                 f"config {path}: _BASE_ {base} is an address; download it, look at it, and name "
                 f"the file"
             )
-        base = os.path.join(os.path.dirname(path), os.path.expanduser(base))
-        if not os.path.isfile(base):
-            raise ConfigError(f"config {path}: _BASE_ {base} is no file; correct the name")
-        check_yaml(base, defaults, (*above, where), files)
+        beside = os.path.join(os.path.dirname(path), os.path.expanduser(base))
+        places = [beside] if packaged is None else [beside, packaged(base)]
+        places = [place for place in places if os.path.isfile(place)]
+        if not places:
+            among = "" if packaged is None else ", nor is it among the package's configs"
+            raise ConfigError(f"config {path}: _BASE_ {beside} is no file{among}; correct the name")
+        _merge(check_yaml(places[0], defaults, packaged, (*above, where), files), merged)
+    _merge(content, merged)
+    return merged
+
+
+def _merge(content: Mapping[str, Any], into: dict[str, Any]) -> None:
+    """Section by section, as Detectron2 does with a base and the file that stands on it."""
+    for key, value in content.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(value, into[key])
+        else:
+            into[key] = value
 
 
 def _check_sections(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +25,11 @@ class FrequencyHolder(nn.Module):
     Attributes:
         num_classes: C, foreground classes.
         loaded_frequency: a checkpoint's counts, when one came.
+        class_names: what the classes of a checkpoint's counts are called, if that is known; set it
+            before loading.
     """
+
+    class_names: Sequence[str] | None = None
 
     uses_frequency = True  # else it needs no counts, and its state dict has none
     uses_dimension = False  # whether it needs the dimension of each class beside the counts
@@ -145,7 +150,8 @@ class FrequencyHolder(nn.Module):
         if int(self.num_images) < 0:
             return  # saved before its first use
         instances, codes = self.instance_count.cpu().numpy(), self.class_groups.tolist()
-        names = getattr(self._current or self._source, "class_names", None)
+        known = self.class_names, getattr(self._current or self._source, "class_names", None)
+        names = next((names for names in known if names and len(names) == self.num_classes), None)
         self.loaded_frequency = ClassFrequency(
             tuple(names or (f"class {index}" for index in range(self.num_classes))),
             self.image_count.cpu().numpy(),

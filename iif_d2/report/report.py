@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog
 
+from ..checkpoint import check_class_names
 from ..data import require_registered
 from ..errors import ConfigError, DataError
 from ..evaluation import dataset_ground_truth
@@ -63,6 +64,8 @@ def make_report(
     if not dataset:
         raise ConfigError(f"DATASETS.TEST of {runs[0]} is empty; name a data set with --dataset")
     require_registered(dataset)
+    for run in compared:
+        check_class_names(run.model, dataset)
     truth = dataset_ground_truth(dataset)
     if not truth.has_annotations:
         raise DataError(

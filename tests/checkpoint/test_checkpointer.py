@@ -6,9 +6,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from iif_d2.checkpoint import LongTailCheckpointer, checkpointer
 from iif_d2.errors import CheckpointError
+from iif_d2.frequency import DeferredFrequency
 from iif_d2.methods import build_method
 
 
@@ -159,3 +161,92 @@ def test_damaged_files_are_named(frequency, tmp_path, content):
         LongTailCheckpointer(Model(frequency), str(tmp_path)).load(str(path))
     with pytest.raises(CheckpointError, match="gone.pth does not exist"):
         LongTailCheckpointer(Model(frequency), str(tmp_path)).load(str(tmp_path / "gone.pth"))
+
+
+def _in(prefix: str):
+    return lambda state: {prefix + key: value for key, value in state.items()}
+
+
+WRAPPED = {
+    "ranks": _in("module."),
+    "torch.compile": _in("_orig_mod."),
+    "both": _in("module._orig_mod."),
+    "a compiled part": lambda s: {k.replace("cls_score.", "cls_score._orig_mod."): s[k] for k in s},
+    "averages, alone": lambda s: {"ema_state": s, "iteration": 3},
+    "averages in a container": lambda s: {"ema": {"module": s, "decay": 0.9}},
+    "averages of torch's": lambda s: {"n_averaged": torch.tensor(2), **_in("module.")(s)},
+    "averages beside": lambda s: {"model": s, "ema_state": {k: v + 1 for k, v in s.items()}},
+    "a training loop's module": lambda s: {
+        "state_dict": {**{f"ema_model.{k}": v + 1 for k, v in s.items()}, **_in("model.")(s)}
+    },
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED.keys())
+def test_known_wrappers_are_taken_off(frequency, tmp_path, wrap):
+    trained, fresh = Model(frequency), Model(frequency)
+    torch.save(wrap(trained.state_dict()), tmp_path / "wrapped.pth")
+    loader = LongTailCheckpointer(fresh, str(tmp_path))
+    loader.strict_shapes = True
+    loader.load(str(tmp_path / "wrapped.pth"))
+    assert torch.equal(fresh.cls_score.weight, trained.cls_score.weight)
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["evaluating", "starting"])
+@pytest.mark.parametrize("change", [_in("detector."), lambda s: {"weight": torch.ones(1)}])
+def test_a_checkpoint_of_which_nothing_fits_is_refused(frequency, tmp_path, strict, change):
+    torch.save({"model": change(Model(frequency).state_dict())}, tmp_path / "foreign.pth")
+    loader = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    loader.strict_shapes = strict
+    with pytest.raises(
+        CheckpointError, match="foreign.pth has none of the model's weights.*; give"
+    ):
+        loader.load(str(tmp_path / "foreign.pth"))
+
+
+def test_a_part_at_random_is_not_evaluated_but_may_be_trained(frequency, tmp_path):
+    state = Model(frequency).state_dict()
+    del state["cls_score.bias"]
+    torch.save({"model": state}, tmp_path / "part.pth")
+    loader = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    loader.load(str(tmp_path / "part.pth"))
+    loader.strict_shapes = True
+    with pytest.raises(CheckpointError, match="has no cls_score.bias; evaluate and resume with"):
+        loader.load(str(tmp_path / "part.pth"))
+
+
+def _register(name: str, classes) -> str:
+    if name not in DatasetCatalog:
+        DatasetCatalog.register(name, list)
+        MetadataCatalog.get(name).set(thing_classes=list(classes))
+    return name
+
+
+def test_a_checkpoint_carries_the_class_names_and_keeps_to_their_order(frequency, tmp_path, caplog):
+    saver = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    saver.datasets = [_register("names_abcde", "abcde")]
+    saver.save("model")
+    path = str(tmp_path / "model.pth")
+    assert torch.load(path, weights_only=True)["class_names"] == list("abcde")
+    loader = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    loader.datasets = ["names_abcde", _register("names_abdce", "abdce"), "gone"]
+    loader.load(path)  # to learn anew
+    assert "class 2 is 'c' against 'd'" in caplog.text
+    loader.strict_shapes = True
+    with pytest.raises(CheckpointError, match="data set names_abdce has: class 2 is 'c' against"):
+        loader.load(path)
+    loader.datasets = ["names_abcde", _register("names_abc", "abc")]
+    loader.load(path)
+    del saver.datasets
+    saver.save("older")
+    loader.datasets = ["names_abdce"]
+    loader.load(str(tmp_path / "older.pth"))
+
+
+def test_the_counts_of_a_checkpoint_are_called_as_its_classes(frequency, tmp_path):
+    saver = LongTailCheckpointer(Model(frequency), str(tmp_path))
+    saver.datasets = [_register("names_abcde", "abcde")]
+    saver.save("model")
+    model = Model(DeferredFrequency(5, lambda: frequency, "gone"))
+    LongTailCheckpointer(model, str(tmp_path)).load(str(tmp_path / "model.pth"))
+    assert model.method.loaded_frequency.class_names == tuple("abcde")

@@ -15,9 +15,10 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Boxes, Instances
 
 from iif_d2 import apply_method, count_class_frequency, fold_checkpoint
-from iif_d2.checkpoint import LongTailCheckpointer, plain_config
+from iif_d2.checkpoint import LongTailCheckpointer, load_trained_model, plain_config
 from iif_d2.checkpoint.fold import TOLERANCE
 from iif_d2.commands import main
+from iif_d2.config import load_config
 from iif_d2.errors import CheckpointError, ConfigError
 from iif_d2.frequency import ClassFrequency
 from iif_d2.methods import METHOD_REGISTRY, DeferredFrequency, build_method
@@ -247,7 +248,7 @@ torch.save([found.pred_boxes.tensor, found.scores, found.pred_classes, found.pre
 """
 
 
-def test_command_writes_what_loads_without_this_package(tiny_cfg, tmp_path, capsys):
+def test_command_writes_what_loads_without_this_package(tiny_cfg, tmp_path, capsys, caplog):
     model = trained(tiny_cfg("cascade_mask_rcnn_R_18_FPN_iif"))
     expected = detections(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -282,6 +283,11 @@ def test_command_writes_what_loads_without_this_package(tiny_cfg, tmp_path, caps
     torch.testing.assert_close(boxes, expected.pred_boxes.tensor, rtol=0, atol=1e-3)
     torch.testing.assert_close(scores, expected.scores, rtol=0, atol=TOLERANCE)
     assert torch.equal(classes, expected.pred_classes) and torch.equal(masks, expected.pred_masks)
+
+    caplog.clear()
+    plain = load_config(str(folded.with_suffix(".yaml")), ["MODEL.DEVICE", "cpu"])
+    load_trained_model(plain)  # the method is in its weights: there is nothing to warn of
+    assert "takes no method" not in caplog.text
 
     line[line.index("--output") + 1] = str(original)
     assert main(line) == 2 and "is the checkpoint to fold" in capsys.readouterr().err

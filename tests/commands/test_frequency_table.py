@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iif_d2 import ClassFrequency, count_class_frequency, iif_weights
+from iif_d2 import count_class_frequency, iif_weights
 from iif_d2.commands import main
 from iif_d2.commands.frequency import describe_frequency
 from iif_d2.evaluation import Detections

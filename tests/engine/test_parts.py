@@ -6,7 +6,9 @@ import pytest
 import torch
 from detectron2.engine import default_argument_parser
 
-from iif_d2.engine import LongTailTrainer, launch, main
+from iif_d2 import register_long_tail_instances
+from iif_d2.engine import LongTailTrainer, launch, load_lazy_config, main
+from iif_d2.errors import IIFError
 
 from ..conftest import TINY
 from ..stress import runs
@@ -143,3 +145,28 @@ def test_a_subclass_has_parts_of_its_own(tiny_cfg):
     trainer = Own(tiny_cfg())
     assert type(trainer.optimizer) is torch.optim.Adam
     assert list(trainer.data_loader) == batches and trainer.data_loader.images == ["a.png"]
+
+
+def test_a_python_config_is_refused_before_its_first_step_too(dataset, tmp_path, capsys):
+    fewer = json.loads(dataset[0].read_text())
+    fewer["categories"].pop()
+    (tmp_path / "fewer.json").write_text(json.dumps(fewer))
+    register_long_tail_instances("lazy_fewer", str(tmp_path / "fewer.json"), str(dataset[1]))
+    (tmp_path / "lazy.py").write_text(LAZY.replace("STEPS", str(STEPS)))
+    cases = {
+        "dataloader.test.dataset.names=lazy_fewer": "training alone has 'never'",
+        "dataloader.test.dataset.names=nowhere": "'nowhere', which is not registered",
+        "dataloader.evaluator.max_dets=0": "max_dets is 0",
+        "train.init_checkpoint=gone.pth": "gone.pth does not exist",
+    }
+    for override, message in cases.items():
+        cfg = load_lazy_config(str(tmp_path / "lazy.py"), [override])
+        cfg.train.output_dir = str(tmp_path / "out")
+        with pytest.raises(IIFError, match=message):
+            LongTailTrainer(cfg).resume_or_load(resume=False)
+    # Without an evaluator nothing is evaluated, as in Detectron2.
+    cfg = load_lazy_config(str(tmp_path / "lazy.py"), [])
+    del cfg.dataloader.evaluator
+    cfg.train.output_dir = str(tmp_path / "out")
+    trainer = LongTailTrainer(cfg)
+    assert trainer._parts.evaluate_last(trainer.model) == {}

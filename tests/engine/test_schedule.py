@@ -8,6 +8,7 @@ from detectron2.solver import build_lr_scheduler
 from torch import nn, optim
 
 from iif_d2.config import load_config
+from iif_d2.engine import schedule
 from iif_d2.engine.schedule import fit_schedule
 from iif_d2.errors import ConfigError
 
@@ -89,3 +90,26 @@ def test_epochs_are_counted_on_the_data(tiny_cfg, sampler, statistic):
 def test_negative_epochs_are_refused(tiny_cfg):
     with pytest.raises(ConfigError, match="EPOCHS is -1"):
         fit_schedule(tiny_cfg("mask_rcnn_R_18_FPN_iif", "SOLVER.EPOCHS", "-1"), 1)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 6])
+def test_epochs_of_a_few_images_have_a_schedule(tiny_cfg, monkeypatch, images):
+    monkeypatch.setattr(schedule, "_epoch_images", lambda cfg: images)
+    cfg = tiny_cfg(
+        "mask_rcnn_R_18_FPN_iif", "SOLVER.EPOCHS", "1", "SOLVER.MAX_ITER", "74556",
+        "SOLVER.STEPS", "(49704, 68343)", "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR",
+        "SOLVER.WARMUP_ITERS", "500",
+    )  # fmt: skip
+    cfg = fit_schedule(cfg, 1)
+    steps = cfg.SOLVER.STEPS
+    assert cfg.SOLVER.MAX_ITER == math.ceil(images / 2)
+    assert list(steps) == sorted(set(steps)) and all(0 < s < cfg.SOLVER.MAX_ITER for s in steps)
+    build_lr_scheduler(cfg, optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0))
+
+
+def test_a_warm_up_over_all_iterations_is_said(tiny_cfg, caplog):
+    options = ["SOLVER.MAX_ITER", "60", "SOLVER.WARMUP_ITERS"]
+    fit_schedule(tiny_cfg("mask_rcnn_R_18_FPN_iif", *options, "59"), 1)
+    assert not caplog.records
+    fit_schedule(tiny_cfg("mask_rcnn_R_18_FPN_iif", *options, "60"), 1)
+    assert "WARMUP_ITERS 60 warms up over all of the 60 iterations" in caplog.text

@@ -195,6 +195,18 @@ def _many_categories(path: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+def validation_cases() -> Iterator[Case]:
+    """Test sets whose classes are others than training's, which has those of GOOD."""
+    named = [[("b", 1), ("a", 2)], [("a", 2), ("b", 1)], [("a", 1)], [("a", 1), ("b", 2), ("c", 3)],
+             [("a", 1), ("c", 2)], [("c", 1), ("d", 2)]]  # fmt: skip
+    yield from _cases("validation", {
+        "test set of other classes": [
+            _edited("categories", to=[{"id": i, "name": n} for n, i in pairs]) for pairs in named
+        ],
+        "truncated": [json.dumps(GOOD)[:-9]],
+    })  # fmt: skip
+
+
 # What can be in a file's place, for every reader.
 ODD_FILES = {
     "empty file": [b""],
@@ -318,6 +330,8 @@ def checkpoint_cases() -> Iterator[Case]:
         "not a dict": [[], 1, None, "x", (1, 2)],
         "no weights": [{}, {"model": {}}, {"model": None}, {"model": {"weight": "x"}}, {"model": {1: 2}}],
         "weights of another shape": [{"model": {"weight": torch.ones(3, 3)}}, {"model": {"weight": torch.ones(())}}],
+        "nothing that fits": [{"model": {"other.weight": torch.ones(2, 2)}}, {"ema": {"a": torch.ones(2)}},
+                              {"state_dict": {"module.w": torch.ones(2)}}, {"model": {"module": {}}}],
         "weights of another type": [{"model": {"weight": torch.ones(2, 2, dtype=d)}}
                                     for d in (torch.int8, torch.float64, torch.complex64)],
         "weights of no memory": [{"model": {"weight": torch.ones(1).expand(*v)}}
@@ -325,6 +339,7 @@ def checkpoint_cases() -> Iterator[Case]:
         "weights not finite": [{"model": {"weight": torch.full((2, 2), float("nan"))}}],
         "state of another kind": [{**good, "optimizer": v} for v in (1, {}, {"param_groups": [], "state": 3})],
         "whole module": [torch.nn.Linear(2, 2)],
+        "class names of another kind": [{**good, "class_names": v} for v in (None, 3, "ab", [1], {}, [[]])],
         "forged folded mark": [{**good, "folded": v} for v in (None, {"method": "IIF"})],
     }  # fmt: skip
     yield from _cases("checkpoint", {
@@ -388,7 +403,7 @@ def flipped(content: bytes, seed: int) -> bytes:
 
 def all_cases() -> list[Case]:
     makers = (
-        annotation_cases, frequency_cases, config_cases, image_cases, checkpoint_cases,
-        pretrained_cases,
+        annotation_cases, validation_cases, frequency_cases, config_cases, image_cases,
+        checkpoint_cases, pretrained_cases,
     )  # fmt: skip
     return [case for make in makers for case in make()]

@@ -14,7 +14,7 @@ from pathlib import Path
 from iif_d2.errors import IIFError
 
 from . import Outcome, children
-from .bad_cases import PRETRAINED_FOR, Case, all_cases
+from .bad_cases import GOOD, PRETRAINED_FOR, Case, all_cases
 
 SECONDS = 60  # a case takes milliseconds; the machine may be busy
 REMEDY = re.compile(r"; \w")  # after what is wrong, all errors say what to do about it
@@ -168,9 +168,20 @@ def _pretrained(path: Path) -> None:
     TimmBackbone(PRETRAINED_FOR, pretrained=str(path))
 
 
+def _validation(path: Path) -> None:
+    """The file as a test set of a model that was trained on GOOD's classes."""
+    from iif_d2 import register_long_tail_instances
+    from iif_d2.engine.checks import check_test_sets
+
+    names = [category["name"] for category in GOOD["categories"]]
+    register_long_tail_instances("stress_validation", str(path), str(path.parent))
+    check_test_sets(["stress_validation"], len(names), (), names)
+
+
 READERS = {
     "count": _count, "instances": _instances, "truth": _truth, "frequency": _frequency,
     "config": _config, "image": _image, "checkpoint": _checkpoint, "pretrained": _pretrained,
+    "validation": _validation,
 }  # fmt: skip
 
 

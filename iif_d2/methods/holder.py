@@ -122,7 +122,7 @@ class FrequencyHolder(nn.Module):
         known = self.class_names, getattr(self._current or self._source, "class_names", None)
         names = next((names for names in known if names and len(names) == self.num_classes), None)
         self.loaded_frequency = ClassFrequency(
-            names or [f"class {index}" for index in range(self.num_classes)],
+            tuple(names or (f"class {index}" for index in range(self.num_classes))),
             self.image_count.cpu().numpy(),
             None if (instances < 0).any() else instances,
             int(self.num_images),

@@ -53,7 +53,8 @@ def check_test_sets(
             raise ConfigError(
                 f"the model has {num_classes} classes (MODEL.ROI_HEADS.NUM_CLASSES), but test set "
                 f"{_where(name)} has {len(classes)}; list all of training's in its 'categories', "
-                f"with the same ids, or set NUM_CLASSES to {len(classes)} if the model was trained on those"
+                f"with the same ids, or set NUM_CLASSES to {len(classes)} if the model was trained "
+                f"on those"
             )
 
 

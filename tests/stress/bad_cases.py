@@ -326,5 +326,12 @@ def flipped(content: bytes, seed: int) -> bytes:
 
 
 def all_cases() -> list[Case]:
-    makers = (annotation_cases, validation_cases, frequency_cases, config_cases, image_cases, checkpoint_cases)
+    makers = (
+        annotation_cases,
+        validation_cases,
+        frequency_cases,
+        config_cases,
+        image_cases,
+        checkpoint_cases,
+    )
     return [case for make in makers for case in make()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from detectron2.config import CfgNode
@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from ..checkpoint import load_trained_model
 from ..config import config_path, load_config
 from ..errors import ConfigError, IIFError
-from ..files import hold_folder, restored_on_error
+from ..files import check_writable, hold_folder, restored_on_error
 from ..user_modules import import_modules
 from .checks import check_test_sets
 from .lazy import lazy_evaluation, load_lazy_config, load_lazy_model
@@ -59,8 +59,7 @@ def setup(args: Namespace) -> Iterator[CfgNode | DictConfig]:
     lazy = args.config_file.endswith(".py")
     cfg = (load_lazy_config if lazy else load_config)(args.config_file, args.opts)
     output_dir = cfg.train.output_dir if lazy else cfg.OUTPUT_DIR
-    if not args.eval_only:
-        _hold(output_dir)
+    _take(output_dir, check_writable if args.eval_only else hold_folder)
     if args.config_file:  # which Detectron2 copies into the log, also one of the package's own
         args.config_file = config_path(args.config_file)
     written = os.path.join(output_dir, "config.yaml")
@@ -82,12 +81,12 @@ def _check_order(overrides: Sequence[str]) -> None:
         )
 
 
-def _hold(output_dir: str) -> None:
-    """Take OUTPUT_DIR for this run until it ends, however it ends; every rank raises alike."""
+def _take(output_dir: str, take: Callable[[str], None]) -> None:
+    """OUTPUT_DIR for this run, by the main process; where it cannot be had, every rank raises."""
     error = None
     if comm.is_main_process():
         try:
-            hold_folder(output_dir)
+            take(output_dir)
         except IIFError as refused:
             error = refused
     error = comm.all_gather(error)[0]

@@ -96,7 +96,7 @@ def test_training_batches_of_shared_data_are_those_of_a_list(tiny_cfg, monkeypat
 def test_an_epochs_schedule_and_its_loader_load_once(tiny_cfg, monkeypatch):
     from iif_d2.engine.trainer import LongTailTrainer
 
-    cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", "SOLVER.EPOCHS", "2")
+    cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", "SOLVER.EPOCHS", "2", "DATASETS.TEST", "()")
     calls = []
     load = sharing.detection_dicts
     monkeypatch.setattr(

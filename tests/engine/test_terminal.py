@@ -49,6 +49,13 @@ def test_an_option_behind_the_overrides_is_not_taken_for_one(tmp_path, capsys, f
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("arguments", [[], ["--eval-only"]], ids=["training", "evaluating"])
+def test_an_output_dir_that_is_a_file_is_said(tmp_path, capsys, arguments):
+    (tmp_path / "out").write_text("")
+    code, said = run([*CONFIG, *arguments, "OUTPUT_DIR", str(tmp_path / "out")], capsys)
+    assert code == 2 and said[-1].startswith("error: ") and "out cannot be written" in said[-1]
+
+
 @pytest.mark.parametrize("saved", ["a checkpoint", "none"])
 def test_ctrl_c_ends_training_in_a_line(dataset_name, tmp_path, capsys, monkeypatch, saved):
     step = LongTailTrainer.run_step

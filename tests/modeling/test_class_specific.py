@@ -210,6 +210,20 @@ def test_detections_are_those_of_all_classes(many, numbers, topk):
             assert all(torch.equal(a, b) for a, b in zip(found[1:], wanted[1:]))
 
 
+def test_boxes_in_half_precision(many):
+    labels, results = [proposals([1, 4, 5, 1, 0])], []
+    x = torch.randn(5, 7)
+    for layers in box_predictors():
+        with torch.autocast("cpu", dtype=torch.bfloat16), EventStorage():
+            predictions = layers(x)
+            loss = layers.losses(predictions, labels)["loss_box_reg"]
+            (found,) = detect(layers, x, labels)
+        loss.backward()
+        assert predictions[1].dtype == torch.bfloat16
+        results.append([loss.detach(), layers.bbox_pred.weight.grad, *found])
+    torch.testing.assert_close(results[1], results[0], rtol=2e-2, atol=2e-2)  # bfloat16: 8 bits
+
+
 @pytest.mark.parametrize("where", ["x", "weight", "bias", "proposal", "overflow"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_rows_with_boxes_that_are_not_finite_are_dropped(many, where, value):

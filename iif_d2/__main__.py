@@ -5,6 +5,12 @@ import sys
 from .commands import main
 from .quiet import quieten
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """The program: one command, and its exit code."""
     quieten()
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0, or 2 after printing what was wrong with the input."""
+    """Run one command; 0, 2 after printing what was wrong with the input, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     name = _command(argv[:1])
     module, what = COMMANDS[name]
@@ -41,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         import_modules(args.imports)
         said = command.run(args)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 130
     except Exception as error:
         message = in_words(error)
         if message is None:

@@ -22,7 +22,8 @@ class IIF(LongTailMethod):
 
     Args:
         variant: the factor: raw (Eq. 3), smooth (the paper's for classification), rel, normit,
-            gombit, base2 or base10 (its ablation).
+            gombit, base2 or base10 (its ablation); or constant, raw's root mean square for every
+            class, the control for "inverse frequency".
         statistic: count "image"s that hold the class (Eq. 1), or "instance"s of it.
         normalizer: p_c = n_c / "sum" of n (Eq. 2), or n_c / number of training "images" (the
             authors' released weights).

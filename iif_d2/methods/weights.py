@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable
 from statistics import NormalDist
 
@@ -20,6 +21,10 @@ def _normit(n: np.ndarray, total: int) -> np.ndarray:
     return np.array([-quantile(p) if p < 1 else -np.inf for p in n / total])
 
 
+def _root_mean_square(values: np.ndarray) -> float:
+    return math.sqrt(math.fsum(values**2) / len(values))  # the same in every order of the classes
+
+
 # n: float64 (C,), each at least 1; total: N of Eq. 2.
 VARIANTS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "raw": lambda n, total: np.log(total / n),
@@ -29,6 +34,7 @@ VARIANTS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "gombit": lambda n, total: -np.log(-np.log1p(-n / total)),
     "base2": lambda n, total: np.log2(total / n),
     "base10": lambda n, total: np.log10(total / n),
+    "constant": lambda n, total: np.full(len(n), _root_mean_square(np.log(total / n))),
 }
 STATISTICS = ("image", "instance")
 NORMALIZERS = ("sum", "images")
@@ -43,7 +49,8 @@ def iif_weights(
     """float64 (C,): the factor of each foreground logit, -ln p_c by default (Eq. 3).
 
     Args:
-        variant: raw, smooth, rel, normit, gombit, base2 or base10.
+        variant: raw, smooth, rel, normit, gombit, base2 or base10; or constant, raw's root mean
+            square for every class: the control that a claim about inverse frequency has to beat.
         statistic: count "image"s that hold the class or "instance"s of it.
         normalizer: p_c = n_c / "sum" over the classes (Eq. 2), or n_c / number of training "images"
             (the authors' released weights). The instance statistic always divides by all instances.
@@ -69,7 +76,8 @@ def iif_weights(
     weights = _compute(variant, count, total)
     flipped = np.flatnonzero(~(weights > 0))
     if len(flipped):
-        works = [name for name in VARIANTS if (_compute(name, count, total) > 0).all()]
+        remedies = [name for name in VARIANTS if name != "constant"]
+        works = [name for name in remedies if (_compute(name, count, total) > 0).all()]
         raise ConfigError(
             f"IIF variant {variant!r} gives weights that are not positive for "
             f"{_listing(frequency, flipped)}, which would erase or flip their evidence; use "

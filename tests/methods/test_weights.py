@@ -70,7 +70,13 @@ def frequency_of(images: list[int]) -> ClassFrequency:
     return ClassFrequency(names, images, [3 * n for n in images], 1000)
 
 
-@given(counts, st.sampled_from(sorted(VARIANTS)))
+@given(counts)
+def test_constant_has_the_mean_square_of_raw(images):
+    raw, constant = (iif_weights(frequency_of(images), name) for name in ("raw", "constant"))
+    np.testing.assert_allclose(constant, math.sqrt(sum(w * w for w in raw) / len(raw)), rtol=1e-12)
+
+
+@given(counts, st.sampled_from(sorted(set(VARIANTS) - {"constant"})))
 def test_every_variant_is_its_formula(images, variant):
     weights = iif_weights(frequency_of(images), variant, normalizer="images")
     expected = [slow_weight(variant, n, 1000) for n in images]

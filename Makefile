@@ -5,6 +5,10 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 LINTERS := $(VENV)/.linters
+# What `make gpu` brings along; torch, OpenCV, pytest and hypothesis are there.
+GPU_KIT_PURE := lvis|fvcore|iopath|yacs|omegaconf|hydra-core|termcolor
+GPU_KIT_BINARY := pycocotools|hotcoco|msgspec
+PINNED = $$(grep -hoE '^($(1))==[^ ;]+' requirements.txt constraints.txt)
 DEMO := output/demo
 DEMO_CONFIG := configs/Mini-InstanceSegmentation/demo_mask_rcnn_R_18_FPN_iif.yaml
 # Another Detectron2 than the registry's rebuild: a pip requirement, such as a local path.
@@ -12,7 +16,7 @@ DETECTRON2 ?=
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench faults matrix clean
+.PHONY: help demo test lint bench faults matrix gpu-kit gpu clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -41,6 +45,18 @@ faults: $(READY)  ## kill, starve and soak it for two hours; figures of what was
 matrix:  ## install and test with other Pythons and versions of torch: hours, 7 GB at a time
 	$(PYTHON) -m pip install -q --upgrade --target build/nox -c constraints.txt nox
 	PYTHONPATH=build/nox $(PYTHON) -m nox -f projects/compatibility/noxfile.py
+
+gpu-kit:  ## the wheels that `make gpu` needs on a machine without a registry, in build/gpu-kit
+	$(PYTHON) -m pip wheel -q -w build/gpu-kit --no-deps $(call PINNED,$(GPU_KIT_PURE)) antlr4-python3-runtime==4.9.3
+	$(PYTHON) -m pip download -q -d build/gpu-kit --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+	  $(addprefix --platform manylinux,_2_28_x86_64 _2_27_x86_64 _2_17_x86_64 2014_x86_64 1_x86_64) $(call PINNED,$(GPU_KIT_BINARY))
+	$(PYTHON) -m pip download -q -d build/gpu-kit --no-deps --only-binary=:all: --python-version 3.10 --implementation cp \
+	  --platform linux_x86_64 $(call PINNED,sal-detectron2)
+	@du -sh build/gpu-kit
+
+gpu:  ## on a GPU: exactness, half precision, speed, CIFAR100-LT (GPU_CIFAR=folder or zip), in 9 minutes
+	for wheel in build/gpu-kit/*.whl; do python3 -m zipfile -e $$wheel build/gpu-site; done
+	PYTHONPATH=build/gpu-site python3 projects/gpu/run.py $(if $(GPU_CIFAR),--cifar $(GPU_CIFAR))
 
 clean:  ## remove what make and the runs made
 	rm -rf $(VENV) output build dist *.egg-info .*_cache .hypothesis

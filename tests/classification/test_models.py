@@ -117,6 +117,30 @@ def test_learnt_scale_learns_and_a_fixed_one_is_no_parameter(counts):
     assert sizes == {"cosine": 256, "learnt_cosine": 257, "linear": 260}
 
 
+def test_a_learnt_scale_is_a_square():
+    head = CosineClassifier(8, 5, 25.0, learn_scale=True)
+    assert head.root.item() == 5 and head.scale.item() == 25
+    fixed = CosineClassifier(8, 5, 25.0)
+    fixed.weight = head.weight
+    x = torch.randn(3, 8)
+    assert torch.equal(head(x), fixed(x))
+    head(x).sum().backward()
+    expected = 2 * 5 * float(head(x).detach().sum()) / 25
+    assert float(head.root.grad) == pytest.approx(expected, rel=1e-4)
+
+
+def test_places_trains_the_last_stage_and_the_head(counts):
+    cfg = load_config("", ["MODEL.BACKBONE", "se_resnet8", "MODEL.FREEZE", "stages"])
+    model = build_model(cfg, counts)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    stage = list(model.backbone.children())[-1]
+    last = {id(p) for p in (*stage.parameters(), *model.classifier.parameters())}
+    assert last and trained == {n for n, p in model.named_parameters() if id(p) in last}
+    assert len(trained) < len(list(model.parameters()))
+    with pytest.raises(ConfigError, match="'stages'"):
+        build_model(load_config("", ["MODEL.FREEZE", "stem"]), counts)
+
+
 def test_every_option_is_a_key_and_the_recipes_differ_where_they_say():
     nodes = {key: node for key, node in load_config("").METHOD.items() if isinstance(node, dict)}
     methods = {name: m for name, m in METHOD_REGISTRY if m.supports_no_background} | OWN_METHODS

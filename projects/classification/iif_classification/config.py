@@ -96,8 +96,8 @@ def _add_model(cfg: CN) -> None:
     # resnet32, se_resnet32 (CIFAR, 32 pixels; resnet8, se_resnet8 for trials); resnet50,
     # se_resnet50, resnet152, se_resnet152, resnext50, se_resnext50 (32x4d).
     _C.BACKBONE = "se_resnet32"
-    # "linear"; "cosine": COSINE_SCALE * w/|w| . x/(1+|x|); "learnt_cosine": its scale is learnt
-    # from COSINE_SCALE; "normed": COSINE_SCALE * w/|w| . x/|x| (LDAM, RIDE).
+    # "linear"; "cosine": COSINE_SCALE * w/|w| . x/(1+|x|); "learnt_cosine": its scale is s^2,
+    # s learnt from the root of COSINE_SCALE; "normed": COSINE_SCALE * w/|w| . x/|x| (LDAM, RIDE).
     _C.CLASSIFIER = "cosine"
     # > 0. 16: the IIF paper's recipe; 30: LDAM's and RIDE's.
     _C.COSINE_SCALE = 16.0
@@ -110,7 +110,9 @@ def _add_model(cfg: CN) -> None:
     _C.WEIGHTS = ""
     # Take only the backbone of WEIGHTS and start the classifier anew.
     _C.REINIT_HEAD = False
-    # "", "backbone" (the classifier and the method train) or "model" (the method alone: DisAlign).
+    # "", "stages" (the backbone's last stage, of CIFAR's ResNets the last two, the classifier and
+    # the method train: Places-LT), "backbone" (the classifier and the method train) or "model" (the
+    # method alone: DisAlign).
     # The frozen part's BatchNorm stays in train mode, as in the paper's recipe: it normalises by
     # the batch, and its running statistics go on moving.
     _C.FREEZE = ""

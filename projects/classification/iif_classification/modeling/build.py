@@ -47,15 +47,24 @@ def build_model(cfg: CfgNode, frequency: ClassFrequency) -> Recognizer:
 
 
 def freeze(recognizer: Recognizer, part: str) -> None:
-    """Stop the gradients of `part`: "" (nothing), "backbone", or "model": all but the method.
+    """Stop the gradients of `part`.
+
+    Args:
+        part: "" (nothing), "stages" (the backbone but its last stage), "backbone", or "model" (all
+            but the method).
 
     Raises:
         ConfigError: another part.
     """
-    if part not in ("", "backbone", "model"):
-        raise ConfigError(f"MODEL.FREEZE is {part!r}; it may be '', 'backbone' or 'model'")
+    if part not in ("", "stages", "backbone", "model"):
+        raise ConfigError(
+            f"MODEL.FREEZE is {part!r}; it may be '', 'stages', 'backbone' or 'model'"
+        )
     if part:
         recognizer.backbone.requires_grad_(False)
+    if part == "stages":
+        stages = [m for m in recognizer.backbone.children() if any(True for _ in m.parameters())]
+        stages[-1].requires_grad_(True)
     if part == "model":
         recognizer.classifier.requires_grad_(False)
 

@@ -22,7 +22,7 @@ class CosineClassifier(nn.Module):
         num_features: D.
         num_classes: C.
         scale: > 0; the start of a learnt scale.
-        learn_scale: whether the scale is a parameter.
+        learn_scale: whether its root is a parameter, as in the release's Places-LT.
 
     Raises:
         ConfigError: a scale that is not positive.
@@ -35,9 +35,14 @@ class CosineClassifier(nn.Module):
         if not scale > 0:
             raise ConfigError(f"MODEL.COSINE_SCALE is {scale}; it must be above 0")
         self.weight = nn.Parameter(torch.empty(num_classes, num_features))
-        self.scale = nn.Parameter(torch.tensor(float(scale))) if learn_scale else float(scale)
+        self.root = nn.Parameter(torch.tensor(float(scale) ** 0.5)) if learn_scale else None
+        self._scale = float(scale)
         bound = num_features**-0.5
         nn.init.uniform_(self.weight, -bound, bound)
+
+    @property
+    def scale(self) -> Tensor | float:
+        return self._scale if self.root is None else self.root**2
 
     def forward(self, features: Tensor) -> Tensor:
         features = features.float()  # norms in bf16 would cost two digits of every logit
@@ -45,7 +50,7 @@ class CosineClassifier(nn.Module):
         return self.scale * F.linear(squashed, F.normalize(self.weight))
 
     def extra_repr(self) -> str:
-        learnt = "learnt" if isinstance(self.scale, nn.Parameter) else f"{self.scale:g}"
+        learnt = f"{self._scale:g}" if self.root is None else "learnt"
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, scale={learnt}"
 
 

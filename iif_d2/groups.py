@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 GROUP_LIMITS = (10, 100)  # LVIS's: training images of a rare class, and of a common one, at most
 _SPARSE = 20  # a group with fewer than one in so many classes says little
@@ -36,6 +38,8 @@ GROUPS = {
 
 def stated_groups(stated: Sequence[object]) -> np.ndarray | None:
     """(C,) letters, of the `frequency` that each category of a json has; None unless all have."""
+    import numpy as np  # here: a command's --help does not wait for it
+
     if all(isinstance(group, str) and group in GROUPS for group in stated):
         return np.array(stated)
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -30,28 +31,34 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0, 2 after printing what was wrong with the input, 130 after Ctrl-C."""
+    """Run one command; 0, 2 after printing what was wrong with the input, 130 after Ctrl-C.
+
+    Where nobody reads on, as in `| head`, it ends in silence with 141, as other programs do.
+    """
     argv = sys.argv[1:] if argv is None else argv
-    name = _command(argv[:1])
-    module, what = COMMANDS[name]
-    command = import_module(f"{__package__}.{module}")
-    parser = argparse.ArgumentParser(prog=f"iif-d2 {name}", description=f"{what}.")
-    command.add_arguments(parser)
-    args = parse(add_import_argument(parser), argv[1:])
     try:
+        name = _command(argv[:1])
+        module, what = COMMANDS[name]
+        command = import_module(f"{__package__}.{module}")
+        parser = argparse.ArgumentParser(prog=f"iif-d2 {name}", description=f"{what}.")
+        command.add_arguments(parser)
+        args = parse(add_import_argument(parser), argv[1:])
         import_modules(args.imports)
         said = command.run(args)
+        if said is not None:
+            print(said, flush=True)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+        return 141
     except Exception as error:
         message = in_words(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 2
-    if said is not None:
-        print(said)
     return 0
 
 

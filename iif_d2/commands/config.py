@@ -6,9 +6,10 @@ import argparse
 import inspect
 import textwrap
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from ..config import KEYS, Key
-from ..methods import METHOD_REGISTRY, default_options, find_method, option_meanings
+if TYPE_CHECKING:
+    from ..config import Key
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,9 @@ def describe_keys(method: str | None = None) -> str:
     Raises:
         UnknownNameError: no such method.
     """
+    from ..config import KEYS
+    from ..methods import METHOD_REGISTRY, find_method
+
     names = [method] if method else [name for name, _ in METHOD_REGISTRY]
     parts = [] if method else ["\n".join(map(_entry, KEYS))]
     for name in names:
@@ -37,6 +41,9 @@ def describe_keys(method: str | None = None) -> str:
 
 def _keys(name: str) -> Iterator[Key]:
     """A method's keys: of this package's configs, or of classification's where it is for that."""
+    from ..config import Key
+    from ..methods import default_options, find_method, option_meanings
+
     method = find_method(name)
     root = "MODEL.LONG_TAIL" if method.supports_background else "METHOD"
     meanings = option_meanings(method)

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-import torch
-
-from ..checkpoint import load_trained_model
-from ..checkpoint.export import TOLERANCE, export_model
-from ..config import load_config
 from .arguments import add_model_arguments
 
 
@@ -19,6 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> str:
     """Export for the CPU and compare on two images of noise; says what goes in and out."""
+    import torch
+
+    from ..checkpoint import load_trained_model
+    from ..checkpoint.export import TOLERANCE, export_model
+    from ..config import load_config
+
     cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     side, channels = cfg.INPUT.MIN_SIZE_TEST, len(cfg.MODEL.PIXEL_MEAN)
     draws = torch.Generator().manual_seed(0)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..data.frequency import annotation_file, count_class_frequency
-from ..errors import ConfigError
+from ..errors import ConfigError, UnknownNameError
 from ..files import csv_text, read_ahead, write_atomically
-from ..frequency import ClassFrequency
 from ..groups import GROUP_LIMITS, check_group_limits, group_sizes, sparse_groups
-from ..methods import NORMALIZERS, STATISTICS, VARIANTS, iif_weights
-from ..plots.frequency_plot import plot_frequency
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..frequency import ClassFrequency
 
 _ENDS = 5  # classes shown of the head and of the tail
 
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dimension", action="store_true", help="measure where each class lies, too, for FRACAL"
     )
-    parser.add_argument("--statistic", choices=STATISTICS, default="image", help="default image")
-    parser.add_argument("--normalizer", choices=NORMALIZERS, default="sum", help="default sum")
+    parser.add_argument("--statistic", default="image", help="image (default) or instance")
+    parser.add_argument("--normalizer", default="sum", help="sum (default) or images")
     parser.add_argument(
         "--group-limits", nargs=2, type=int, default=GROUP_LIMITS, metavar=("RARE", "COMMON"),
         help="as MODEL.LONG_TAIL.GROUP_LIMITS: images of a rare and of a common class at most, "
@@ -83,6 +83,10 @@ def describe_frequency(
     Example:
         >>> print(describe_frequency("mini_lvis_train", plot="tail.png"))
     """
+    from ..data.frequency import annotation_file, count_class_frequency
+    from ..methods import VARIANTS, iif_weights
+    from ..plots.frequency_plot import plot_frequency
+
     path = annotation_file(source)
     if path:
         read_ahead(path)
@@ -93,6 +97,8 @@ def describe_frequency(
     for variant in VARIANTS:
         try:
             weights[variant] = iif_weights(frequency, variant, statistic, normalizer)
+        except UnknownNameError:
+            raise
         except ConfigError as error:
             refused.append(f"{variant}: {error}")
     measured = {"dimension": frequency.dimension} if dimension else {}
@@ -115,6 +121,8 @@ def describe_frequency(
 
 def _rows(frequency: ClassFrequency, weights: dict[str, np.ndarray]) -> list[list]:
     """The head, then a row a class, the most frequent first."""
+    import numpy as np
+
     groups, instances = frequency.groups(), frequency.instance_count
     rows: list[list] = [["class", "group", "images", "instances", *weights]]
     for index in np.argsort(-frequency.image_count, kind="stable"):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from ..report import make_report
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="OUTPUT_DIR of a run; one or two")
@@ -29,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> str:
+    from ..report import make_report
+
     return make_report(
         args.runs,
         output=args.output,

@@ -6,7 +6,6 @@ import argparse
 import os
 
 from ..errors import DataError
-from ..evaluation.results import load_results, results_table
 
 _FILES = {
     "model_final.pth": "the trained model",
@@ -31,6 +30,8 @@ def summarize(output_dir: str) -> str:
     Raises:
         DataError: the folder is no run's, or it was not evaluated.
     """
+    from ..evaluation.results import load_results, results_table
+
     if not os.path.isdir(output_dir):
         raise DataError(f"{output_dir} is no folder; give the OUTPUT_DIR of a run")
     table = results_table(load_results(os.path.join(output_dir, "inference", "results.json")))

@@ -13,7 +13,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from iif_d2 import ClassFrequency, count_class_frequency
+from iif_d2 import ClassFrequency, commands, count_class_frequency
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.commands import COMMANDS, main
 from iif_d2.commands.arguments import KEYS, SECTIONS, parse
@@ -45,7 +45,7 @@ def test_help_lists_the_commands_and_another_word_is_refused(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("train",), ("eval",), ("compare",), ("convert",), ("fold",)]
+    "command", [(), *((name,) for name in COMMANDS if name not in {"check-data", "demo", "sweep"})]
 )
 def test_help_waits_for_neither_torch_nor_detectron2(command):
     code = (
@@ -54,6 +54,23 @@ def test_help_waits_for_neither_torch_nor_detectron2(command):
         "except SystemExit:\n    assert not {'torch', 'detectron2', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_where_nobody_reads_on_a_command_ends_in_silence():
+    words = [sys.executable, "-W", "ignore", "-m", "iif_d2", "config"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait() == 141 and process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("when", ["import_module", "import_modules"])
+def test_ctrl_c_before_a_command_begins_is_one_line(when, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, when, interrupted)
+    assert main(["summary", "here"]) == 130
+    assert capsys.readouterr().err == "stopped by Ctrl-C\n"
 
 
 TRAINED = [["--config-file", "c.yaml"], ["MODEL.WEIGHTS", "w.pth", "SOLVER.BASE_LR", "-1"]]

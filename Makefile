@@ -5,6 +5,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 LINTERS := $(VENV)/.linters
+DOCS := $(VENV)/.docs
 DEMO := output/demo
 DEMO_CONFIG := configs/Mini-InstanceSegmentation/demo_mask_rcnn_R_18_FPN_iif.yaml
 # Another Detectron2 than the registry's rebuild: a pip requirement, such as a local path.
@@ -12,7 +13,7 @@ DETECTRON2 ?=
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench faults matrix clean
+.PHONY: help demo test lint docs bench faults matrix clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -31,6 +32,10 @@ lint: $(LINTERS)  ## style, layers of imports and types
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/mypy
+
+docs: $(DOCS)  ## the documentation site, in output/docs
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(PY) -W ignore -m mkdocs build --strict
+	@echo "output/docs/index.html; its search needs: $(PY) -m http.server -d output/docs"
 
 bench: $(READY)  ## each fast path timed beside Detectron2's and lvis-api's own code
 	$(PY) -W ignore projects/speed/bench.py
@@ -71,4 +76,8 @@ $(READY): requirements.txt constraints.txt setup.cfg
 
 $(LINTERS): $(READY) constraints.txt
 	$(PIP) install -q -c constraints.txt import-linter mypy ruff
+	@touch $@
+
+$(DOCS): $(READY) constraints.txt
+	$(PIP) install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"
 	@touch $@

@@ -30,6 +30,10 @@ def summarize(output_dir: str) -> str:
 
     Raises:
         DataError: the folder is no run's, or it was not evaluated.
+
+    Examples:
+        >>> print(summarize("output/iif"))
+        | data set | task | AP | ...
     """
     if not os.path.isdir(output_dir):
         raise DataError(f"{output_dir} is no folder; give the OUTPUT_DIR of a run")

@@ -53,9 +53,9 @@ COLUMNS = ("AP", "APr", "APc", "APf", "box AP", "box APr")
 
 def on_config(config: MkDocsConfig) -> None:
     """Put each method's page below the page of all methods."""
-    for entry in config.nav:
-        if "Methods" in entry:
-            entry["Methods"] += [{name: f"methods/{name}.md"} for name in method_names()]
+    for section in config.nav:
+        for entry in section.get("Use", ()):
+            entry.get("Methods", []).extend({name: f"methods/{name}.md"} for name in method_names())
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
@@ -120,9 +120,9 @@ def method_page(name: str) -> str:
     """The page of a method: equation, when to use it, options, results."""
     method = METHOD_REGISTRY.get(name)
     equation, paragraphs, example = docstring(method)
-    parts = [f"# {name}", f"```text\n{equation}\n```", *map(escape, paragraphs)]
+    parts = [f"# {name}", f"```{{.text .equation}}\n{equation}\n```", *map(escape, paragraphs)]
     if when := choices().get(name):
-        parts.append(f'!!! tip "Use it when"\n    {when}.')
+        parts.append(f'!!! note "Use it when"\n    {when}.')
     parts += ["## At a glance", facts(method), "## Options", options(name, method)]
     if example:
         parts += ["## Example", f"```pycon\n{example}\n```"]

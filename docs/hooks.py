@@ -74,8 +74,9 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, **_) -> str:
-    """Put the tables of other files where the page's markers are."""
-    return TABLE.sub(lambda found: table_of(ROOT / found["file"], found["header"]), markdown)
+    """Put the tables of other files where the page's markers are; break no line before a ±."""
+    whole = TABLE.sub(lambda found: table_of(ROOT / found["file"], found["header"]), markdown)
+    return whole.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def on_post_page(output: str, page: Page, **_) -> None:

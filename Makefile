@@ -1,11 +1,11 @@
 # Everything runs from .venv, which `make` builds when it is missing. `make help` lists the targets.
 PYTHON ?= python3
 VENV := .venv
+DOCS := $(VENV)/.docs
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 LINTERS := $(VENV)/.linters
-DOCS := $(VENV)/.docs
 DEMO := output/demo
 DEMO_CONFIG := configs/Mini-InstanceSegmentation/demo_mask_rcnn_R_18_FPN_iif.yaml
 # Another Detectron2 than the registry's rebuild: a pip requirement, such as a local path.
@@ -13,7 +13,7 @@ DETECTRON2 ?=
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench faults matrix clean
+.PHONY: help demo test lint bench faults matrix clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -33,6 +33,7 @@ lint: $(LINTERS)  ## style, layers of imports and types
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/mypy
 
+.PHONY: docs
 docs: $(DOCS)  ## the documentation site, in output/docs
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(PY) -W ignore -m mkdocs build --strict
 	@echo "output/docs/index.html; its search needs: $(PY) -m http.server -d output/docs"

@@ -1,6 +1,7 @@
 # Everything runs from .venv, which `make` builds when it is missing. `make help` lists the targets.
 PYTHON ?= python3
 VENV := .venv
+DOCS := $(VENV)/.docs
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
@@ -35,6 +36,11 @@ lint: $(LINTERS)  ## style, layers of imports and types
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/mypy
+
+.PHONY: docs
+docs: $(DOCS)  ## the documentation site, in output/docs
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(PY) -W ignore -m mkdocs build --strict
+	@echo "output/docs/index.html; its search needs: $(PY) -m http.server -d output/docs"
 
 bench: $(READY)  ## each fast path timed beside Detectron2's and lvis-api's own code
 	$(PY) -W ignore projects/speed/bench.py
@@ -87,4 +93,8 @@ $(READY): requirements.txt constraints.txt setup.cfg
 
 $(LINTERS): $(READY) constraints.txt
 	$(PIP) install -q -c constraints.txt import-linter mypy ruff
+	@touch $@
+
+$(DOCS): $(READY) constraints.txt
+	$(PIP) install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"
 	@touch $@

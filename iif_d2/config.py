@@ -144,6 +144,13 @@ def add_iif_config(cfg: CN) -> None:
     """Add `KEYS`, and in `MODEL.LONG_TAIL` a node for each method that has options.
 
     The data sets and ROI heads that a config may then name are registered, too.
+
+    Examples:
+        >>> cfg = get_cfg()
+        >>> add_iif_config(cfg)  # before merging yaml files
+        >>> cfg.MODEL.ROI_HEADS.NAME = "LongTailROIHeads"
+        >>> cfg.MODEL.LONG_TAIL.METHOD
+        'IIF'
     """
     for key in KEYS:
         *parents, name = key.name.split(".")

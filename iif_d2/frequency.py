@@ -58,6 +58,14 @@ class ClassFrequency:
     Raises:
         DataError: arrays of other shapes or types, or counts that cannot be (negative, more images
             of a class than there are images or instances).
+
+    Examples:
+        >>> frequency = ClassFrequency(("cat", "owl"), [90, 10], [120, 10], num_images=100)
+        >>> frequency.groups()
+        array(['c', 'r'], dtype='<U1')
+        >>> frequency.save("counts.json")
+        >>> ClassFrequency.load("counts.json") == frequency
+        True
     """
 
     class_names: tuple[str, ...]
@@ -131,7 +139,8 @@ class ClassFrequency:
         """Eq. 1 over objects.
 
         Args:
-            images, classes: int64, one an object: the index of its image and of its class.
+            images: int64, the index of each object's image.
+            classes: int64, the index of each object's class.
         """
         pairs = images * len(class_names)
         pairs += classes  # in place, as there may be millions

@@ -6,7 +6,7 @@ import numpy as np
 def derived_seed(*parts: int) -> int:
     """A 63-bit seed that differs, to all appearance at random, for every tuple of parts >= 0.
 
-    Example:
+    Examples:
         >>> derived_seed(0, 7) == derived_seed(0, 7), derived_seed(0, 7) == derived_seed(7, 0)
         (True, False)
     """

@@ -55,6 +55,11 @@ def fold_checkpoint(
         CheckpointError: the checkpoint is missing, damaged or incomplete, was folded before, or has
             no class frequencies where the method needs them and the config's cannot be had.
         DataError: the output cannot be written.
+
+    Examples:
+        >>> folded = fold_checkpoint("output/iif/model_final.pth", "folded.pth", cfg)
+        >>> folded["folded"]["method"]
+        'IIF'
     """
     if output is not None:
         _check_output(output, model_or_path)

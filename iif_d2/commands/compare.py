@@ -74,8 +74,6 @@ def compare(
     with other options are not mixed: `config_file` and `opts` must be those that `output` was
     begun with.
 
-        print(compare("my.yaml", ["Softmax", "IIF", "NorCal"], seeds=[0, 1], imports=["my_data"]))
-
     Args:
         config_file: a yaml config; each of the `methods` takes the place of its METHOD.
         methods: names of the registry. Those that only change the test are evaluated on Softmax's
@@ -95,6 +93,10 @@ def compare(
 
     Raises:
         IIFError: the arguments cannot work together, or a run failed.
+
+    Examples:
+        >>> print(compare("output/iif/config.yaml", ["Softmax", "IIF"], seeds=[0, 1], train=False))
+        | method | AP | ...
     """
     from ..config import load_config
     from ..engine.compare import method_rows, train_rows

@@ -26,6 +26,12 @@ def describe_keys(method: str | None = None) -> str:
 
     Raises:
         UnknownNameError: no such method.
+
+    Examples:
+        >>> print(describe_keys("EBL"))
+        EBL: CE(softmax(z + ln s), y), where s_c is class c's mean score so far; test softmax(z).
+        MODEL.LONG_TAIL.EBL.MOMENTUM = 0.9
+            the share of s that a batch leaves, in [0, 1); 0.9 in the paper.
     """
     from ..config import KEYS
     from ..methods import METHOD_REGISTRY, find_method

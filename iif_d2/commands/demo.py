@@ -113,8 +113,10 @@ def draw_folder(
         ConfigError: arguments that cannot work together.
         DataError: a picture that cannot be read.
 
-    Example:
-        >>> draw_folder("cfg.yaml", ["MODEL.WEIGHTS", "m.pth"], inputs=["*.jpg"], output="drawn")
+    Examples:
+        >>> opts, some = ["MODEL.WEIGHTS", "output/iif/model_final.pth"], ["my/images/*/*1.png"]
+        >>> draw_folder("output/iif/config.yaml", opts, inputs=some, output="drawn")
+        '1 pictures written to drawn'
     """
     configs = [load_config(config_file, opts)]
     if beside:

@@ -31,6 +31,12 @@ def fold(config_file: str, output: str, opts: Sequence[str] = ()) -> str:
     Raises:
         ConfigError: no weights are named, or the config would be overwritten.
         CheckpointError: see `fold_checkpoint`.
+
+    Examples:
+        >>> opts = ["MODEL.WEIGHTS", "output/iif/model_final.pth"]
+        >>> print(fold("output/iif/config.yaml", "folded.pth", opts))
+        folded.pth: output/iif/model_final.pth with IIF folded in
+        ...
     """
     from ..checkpoint import fold_checkpoint, plain_config
     from ..config import config_path, load_config

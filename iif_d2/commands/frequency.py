@@ -80,8 +80,10 @@ def describe_frequency(
     Raises:
         DataError: the source cannot be counted, or a file not be written.
 
-    Example:
-        >>> print(describe_frequency("mini_lvis_train", plot="tail.png"))
+    Examples:
+        >>> print(describe_frequency("my/train.json", plot="tail.png"))
+        my/train.json: 4 classes, ...
+        plot written to tail.png
     """
     from ..data.frequency import annotation_file, count_class_frequency
     from ..methods import VARIANTS, iif_weights

@@ -29,6 +29,10 @@ def summarize(output_dir: str) -> str:
 
     Raises:
         DataError: the folder is no run's, or it was not evaluated.
+
+    Examples:
+        >>> print(summarize("output/iif"))
+        | data set | task | AP | ...
     """
     from ..evaluation.results import load_results, results_table
 

@@ -60,7 +60,7 @@ def count_class_frequency(
         DataError: the source cannot be counted; the message says which file, which field, and what
             to do.
 
-    Example:
+    Examples:
         >>> count_class_frequency("lvis_v1_train").image_count[:3]
         array([  64,  364, 1911])
     """

@@ -45,9 +45,10 @@ class Detections:
         masks: bool (N, H, W) wherever the model left them, or N RLE dicts; None without masks.
         images: (N,), the image that each is in, by its id or its number; None if all are in one.
 
-    Example:
-        >>> found = Detections.from_json("output/inference/lvis_v1_val/lvis_instances_results.json")
-        >>> found.take(found.images == 397133).scores.max()
+    Examples:
+        >>> found = Detections.from_json("output/iif/lvis_instances_results.json")
+        >>> float(found.take(found.images == 7).scores.max())
+        0.75
     """
 
     boxes: np.ndarray

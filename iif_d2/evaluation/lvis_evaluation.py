@@ -63,6 +63,15 @@ class LongTailEvaluator(DatasetEvaluator):
         DataError: no such data set, a json that cannot be used, frequencies of other classes.
         ConfigError: an argument that cannot work; a json without annotations, where `write_results`
             does not ask for what it can give.
+
+    Examples:
+        >>> from detectron2.data import build_detection_test_loader
+        >>> from detectron2.evaluation import inference_on_dataset
+        >>> evaluator = LongTailEvaluator("my_val", tasks=["bbox"], frequency=frequency)
+        >>> loader = build_detection_test_loader(cfg, "my_val")
+        >>> results = inference_on_dataset(model.eval(), loader, evaluator)
+        >>> list(results["bbox"])
+        ['AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf']
     """
 
     def __init__(

@@ -33,9 +33,10 @@ def rle_masks(model: nn.Module, threshold: float = 0.5) -> nn.Module:
     Raises:
         ConfigError: another threshold than 0.5 for a model with an inference of its own.
 
-    Example:
+    Examples:
         >>> outputs = rle_masks(model.eval())([{"image": image}])
-        >>> outputs[0]["instances"].pred_masks_rle
+        >>> sorted(outputs[0]["instances"].pred_masks_rle[0])
+        ['counts', 'size']
     """
     rcnn = model.module if isinstance(model, DistributedDataParallel) else model
     if getattr(type(rcnn), "inference", None) is GeneralizedRCNN.inference:

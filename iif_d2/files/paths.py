@@ -24,7 +24,7 @@ def local_path(
     Raises:
         IIFError: it is an address, of any scheme.
 
-    Example:
+    Examples:
         >>> local_path("train2017/1.jpg", "a.json: images[0].file_name")
         'train2017/1.jpg'
     """

@@ -62,6 +62,18 @@ class LongTailMethod(FrequencyHolder):
     Attributes:
         background: whether the classes include a background, labelled C.
         num_logits: columns of the logits.
+
+    Examples:
+        >>> class Halved(LongTailMethod):
+        ...     "CE(softmax(z / 2), y)."
+        ...
+        ...     def _adjust(self, logits):
+        ...         return logits / 2
+        ...
+        ...     def _loss(self, logits, labels, features):
+        ...         return F.cross_entropy(self._adjust(logits), labels)
+        >>> Halved(frequency, background=False).probabilities(torch.tensor([[0.0, 2.0, 0.0, 0.0]]))
+        tensor([[0.1749, 0.4754, 0.1749, 0.1749]])
     """
 
     supports_background = True

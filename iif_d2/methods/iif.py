@@ -31,9 +31,10 @@ class IIF(LongTailMethod):
         strength: s in [0, 1], the exponent of the factor, w_c^s: 0 is softmax, 1 the paper's;
             `python -m iif_d2 sweep` scores several.
 
-    Example:
-        >>> method = build_method("IIF", frequency, variant="base10")
-        >>> method.weight  # float64 (C+1,): -log10 p_c, and 1 for the background
+    Examples:
+        >>> frequency = ClassFrequency(("cat", "owl"), [90, 10], [120, 10], num_images=100)
+        >>> IIF(frequency, variant="base10").weight  # -log10 p_c, and 1 for the background
+        tensor([0.0458, 1.0000, 1.0000], dtype=torch.float64)
     """
 
     def __init__(

@@ -37,9 +37,13 @@ def build_method(
         UnknownNameError: no such method.
         ConfigError: an option the method does not have, or one it cannot work with.
 
-    Example:
+    Examples:
         >>> method = build_method("IIF", count_class_frequency("lvis_v1_train"), variant="base10")
-        >>> loss = method.loss(logits, labels)  # (R, 1204) and (R,)
+        >>> logits, labels = torch.zeros(2, method.num_logits), torch.tensor([0, 1203])
+        >>> method.loss(logits, labels)  # ln 1204, the background being the last class
+        tensor(7.0934)
+        >>> method.probabilities(logits).shape
+        torch.Size([2, 1204])
     """
     method = find_method(name)
     known = _parameters(method)

@@ -61,6 +61,11 @@ def iif_weights(
         UnknownNameError: a variant, statistic or normalizer that is not one of these.
         ConfigError: a weight is not positive, so that it would erase or flip its class's evidence.
         DataError: no class has any image, or the instance counts are asked for and not there.
+
+    Examples:
+        >>> frequency = ClassFrequency(("cat", "owl"), [90, 10], [120, 10], num_images=100)
+        >>> iif_weights(frequency)  # -ln 0.9 and -ln 0.1
+        array([0.10536052, 2.30258509])
     """
     for kind, name, known in (
         ("IIF variant", variant, VARIANTS),

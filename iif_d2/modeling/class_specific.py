@@ -168,8 +168,10 @@ def apply_class_specific(model: nn.Module) -> nn.Module:
     Raises:
         ConfigError: there are none.
 
-    Example:
-        >>> model = apply_class_specific(build_model(cfg))
+    Examples:
+        >>> model = apply_class_specific(model)
+        >>> type(model.roi_heads.mask_head).__name__
+        'ClassSpecificMaskHead'
     """
     heads = [m for m in model.modules() if isinstance(m, (FastRCNNOutputLayers, BaseMaskRCNNHead))]
     if not heads:

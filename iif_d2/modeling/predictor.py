@@ -200,6 +200,12 @@ def apply_method(model: nn.Module, method: LongTailMethod) -> nn.Module:
 
     Raises:
         ConfigError: there is no box predictor, or the method is for another number of classes.
+
+    Examples:
+        >>> frequency = count_class_frequency("my_train")
+        >>> model = apply_method(model, build_method("NorCal", frequency, gamma=0.6))
+        >>> model.roi_heads.box_predictor.method
+        NorCal()
     """
     predictors = [m for m in model.modules() if isinstance(m, FastRCNNOutputLayers)]
     if not predictors:

@@ -53,7 +53,7 @@ class TimmBackbone(Backbone):
             any size; says which.
         CheckpointError: the pretrained file is not this network's.
 
-    Example:
+    Examples:
         >>> TimmBackbone("resnet18", freeze_at=0).output_shape()["res5"].channels
         512
     """

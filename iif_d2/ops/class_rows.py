@@ -36,7 +36,7 @@ def of_classes(x: Tensor, weight: Tensor, bias: Tensor | None, classes: Tensor) 
     Returns:
         (n, k, P), as `weight @ x` computes it for all classes, within rounding.
 
-    Example:
+    Examples:
         >>> of_classes(torch.ones(1, 2, 1), torch.tensor([[[1., 2]], [[3., 4]]]), None,
         ...            torch.tensor([1]))
         tensor([[[7.]]])

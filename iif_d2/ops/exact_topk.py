@@ -65,6 +65,13 @@ def exact_topk_inference(
 
     Raises:
         ConfigError: the shapes of boxes and scores do not belong together.
+
+    Examples:
+        >>> boxes = torch.tensor([[0., 0, 10, 10], [1, 0, 10, 10], [20, 20, 30, 30]])
+        >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]])  # a class, the background
+        >>> found, rows = exact_topk_inference(boxes, scores, (32, 32), 0.05, 0.5, 100)
+        >>> rows  # the second box overlaps the first
+        tensor([0, 2])
     """
     stage = (score_thresh, nms_thresh, topk_per_image)
     limit = None if torch.jit.is_tracing() else topk_nms.most_shifted(scores.device)

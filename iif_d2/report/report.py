@@ -51,8 +51,9 @@ def make_report(
         DataError: a folder that is no run's, or data that cannot be read.
         IIFError: plotly or Jinja2 is not installed.
 
-    Example:
-        >>> make_report(["output/softmax", "output/iif"], output="report.html", images=500)
+    Examples:
+        >>> print(make_report(["output/softmax", "output/iif"], output="report.html", images=4))
+        report.html (... MB): softmax and iif on 4 images of my_val; open it in a browser
     """
     if len(runs) not in (1, 2):
         raise ConfigError(f"report takes one or two runs, not {len(runs)}")

@@ -56,6 +56,7 @@ def iif_weights(
             (the authors' released weights). The instance statistic always divides by all instances.
 
     A class without a single image gets the weight of a class seen once; one warning lists them.
+    Where one class has all the images there is no tail: every weight is 1, with a warning.
 
     Raises:
         UnknownNameError: a variant, statistic or normalizer that is not one of these.
@@ -80,6 +81,13 @@ def iif_weights(
         total = frequency.num_images
     weights = _compute(variant, count, total)
     flipped = np.flatnonzero(~(weights > 0))
+    if len(flipped) and (frequency.count(statistic) > 0).sum() == 1:
+        only = frequency.labels[int(frequency.count(statistic).argmax())]
+        _warn_once(
+            f"{only} is the only class with training images, so there is no tail to weigh: IIF's "
+            "factors are 1, as in softmax"
+        )
+        return np.ones(len(frequency))
     if len(flipped):
         remedies = [name for name in VARIANTS if name != "constant"]
         works = [name for name in remedies if (_compute(name, count, total) > 0).all()]

@@ -13,6 +13,7 @@ from iif_d2.data.frequency import packaged_frequency
 from iif_d2.errors import ConfigError, DataError, UnknownNameError
 from iif_d2.frequency import ClassFrequency
 from iif_d2.methods import VARIANTS, iif_weights
+from iif_d2.methods import weights as weights_module
 
 # Normalizer "images": data set, class index, then raw ... base10 on images, and raw and
 # base10 on instances.
@@ -139,6 +140,13 @@ def test_a_class_in_every_image_has_weight_0_and_is_refused():
         with pytest.raises(ConfigError, match=r"\(all\)"):
             iif_weights(frequency, variant, normalizer="images")
     assert iif_weights(frequency, "smooth", normalizer="images")[0] == 1.0
+
+
+@pytest.mark.parametrize("images", [[4], [0, 7, 0]])
+def test_one_class_alone_has_no_tail_and_is_trained_as_by_softmax(images, caplog):
+    weights_module._warn_once.cache_clear()
+    assert iif_weights(frequency_of(images)).tolist() == [1.0] * len(images)
+    assert "no tail" in caplog.text
 
 
 @pytest.mark.parametrize("field", ["variant", "statistic", "normalizer"])

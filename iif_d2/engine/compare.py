@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 import torch
@@ -24,6 +26,7 @@ from ..config import config_path, load_config
 from ..errors import DataError, UnknownNameError
 from ..evaluation.comparison import COST_FILE, COSTS, read_cost, read_run
 from ..files import write_atomically
+from ..files.untrusted import parse_yaml
 from ..frequency import ClassFrequency
 from ..methods import METHOD_REGISTRY, build_method, method_options
 from ..user_modules import add_import_argument
@@ -168,10 +171,32 @@ def _run_one(name: str, seed: int, folder: str, words: list[str], before_it: Fut
     os.makedirs(folder, exist_ok=True)
     process = get_context("spawn").Process(target=_child, args=(words, folder))
     process.start()
-    process.join()
+    _follow(process, name if seed == 0 else f"{name}, seed {seed}", folder)
     if process.exitcode:
         raise DataError(f"{name}, seed {seed}, failed; see {os.path.join(folder, 'run.log')}")
     return f"{name} {seed}"
+
+
+def _follow(process: BaseProcess, name: str, folder: str) -> None:
+    """Wait for a run, with a bar of its iterations where it trains."""
+    with tqdm(desc=name, unit="step", leave=False, delay=1) as bar:
+        while process.is_alive():
+            process.join(2)
+            done, bar.total = _iterations(folder)
+            bar.update(done - bar.n)
+    process.join()
+
+
+def _iterations(folder: str) -> tuple[int, int | None]:
+    """How many a run has done, and will do, by what it has written so far; None: not known."""
+    done, total = 0, None
+    with contextlib.suppress(OSError, ValueError, LookupError, AttributeError):
+        with open(os.path.join(folder, "config.yaml"), encoding="utf-8") as file:
+            total = parse_yaml(file.read(), file.name)["SOLVER"]["MAX_ITER"]
+        with open(os.path.join(folder, "metrics.json"), "rb") as file:
+            file.seek(max(0, os.path.getsize(file.name) - (1 << 16)))
+            done = json.loads(file.read().splitlines()[-1]).get("iteration", -1) + 1
+    return done, total
 
 
 def _child(words: list[str], folder: str) -> None:

@@ -49,6 +49,9 @@ def started(monkeypatch):
             parser = engine.add_import_argument(engine.default_argument_parser())
             engine.main(parser.parse_args(words))
 
+        def is_alive(self):
+            return False
+
         def join(self):
             pass
 
@@ -65,6 +68,29 @@ def bench(out, *words):
     return main(
         ["compare", "--rows-file", str(PROJECT / "rows.yaml"), "--output", str(out), *words]
     )
+
+
+def test_how_far_a_run_is_stands_in_what_it_writes(tmp_path):
+    assert engine._iterations(str(tmp_path)) == (0, None)
+    (tmp_path / "config.yaml").write_text("SOLVER: {MAX_ITER: 600}\n")
+    assert engine._iterations(str(tmp_path)) == (0, 600)
+    (tmp_path / "metrics.json").touch()
+    assert engine._iterations(str(tmp_path)) == (0, 600)
+    lines = [json.dumps({"iteration": i, "loss": [0.1] * 9000}) for i in (19, 39)]
+    (tmp_path / "metrics.json").write_text("\n".join([*lines, '{"segm/AP": 1, "iteration": 59}']))
+    assert engine._iterations(str(tmp_path)) == (60, 600)
+    (tmp_path / "metrics.json").write_text("\n".join([*lines, '{"iteration": 5']))  # half a line
+    assert engine._iterations(str(tmp_path)) == (0, 600)
+
+
+@pytest.mark.parametrize("name", ["rows.yaml", "rows_sgd.yaml"])
+def test_the_rows_of_the_benchmark_are_valid(name):
+    rows, _ = read_rows_file(str(PROJECT / name))
+    assert len({row.name for row in rows}) == len(rows)
+    known = {row.name for row in rows}
+    for row in rows:
+        assert not row.base or row.base in known
+        load_config(row.config, ["MODEL.DEVICE", "cpu", *row.options])
 
 
 def test_every_row_of_the_benchmark_has_a_config_and_a_method_that_there_is():

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,8 +15,11 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from ..errors import CheckpointError, DivergedError, IIFError
 from ..files import replacing, write_atomically
+from ..frequency import ClassFrequency
 from ..methods import LongTailMethod, Reads
+from .carried import CONFIG, FREQUENCY
 from .classes import KEY, disagreement, first_class_names, saved_class_names
+from .frequencies import model_frequency
 from .reading import read_checkpoint, unwrapped
 
 logger = logging.getLogger(__name__)
@@ -32,10 +35,16 @@ class LongTailCheckpointer(DetectionCheckpointer):
         datasets: registered data sets that the model is used on, in training those it learns from.
             A checkpoint carries their class names; one of other names is refused where
             `strict_shapes` is set, else that is said.
+        config: the yaml text of the model's config, which a checkpoint carries; "" for none. A
+            `.py` config is code, and no code is carried.
+        class_frequency: gives the counts of the training data, which a checkpoint carries where
+            the model's method needs and holds none.
     """
 
     strict_shapes = False
     datasets: Sequence[str] = ()
+    config = ""
+    class_frequency: Callable[[], ClassFrequency] | None = None
     _remedy = "evaluate and resume with the config it was trained with"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -58,6 +67,10 @@ class LongTailCheckpointer(DetectionCheckpointer):
         }
         if names := first_class_names(self.datasets):
             data[KEY] = list(names)
+        if self.config:
+            data[CONFIG] = self.config
+        if counts := self._counts():
+            data[FREQUENCY] = counts.to_json()
         _check_finite(name, data["model"])
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
@@ -73,6 +86,14 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 f"{path} cannot be written: {error}; earlier checkpoints are as they were"
             ) from None
         self.tag_last_checkpoint(f"{name}.pth")
+
+    def _counts(self) -> ClassFrequency | None:
+        if self.class_frequency is None or model_frequency(self.model):
+            return None
+        try:
+            return self.class_frequency()
+        except IIFError:  # a data set may tell no counts
+            return None
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_atomically(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)

@@ -218,7 +218,6 @@ def carried_config(text: str, where: str, overrides: Sequence[str] = ()) -> CN:
     with _in_words(where, overrides):
         cfg.merge_from_other_cfg(CN(check_yaml_text(text, where, cfg)))
         cfg = without_files(cfg)
-        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
         cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS = False  # for training; it asks for the counts of TRAIN
         cfg.SOLVER.AMP.ENABLED = False  # for training, too
         cfg.MODEL.DEVICE = "cuda"
@@ -229,12 +228,13 @@ def carried_config(text: str, where: str, overrides: Sequence[str] = ()) -> CN:
 
 
 def without_files(cfg: CN) -> CN:
-    """A copy, not frozen, in which no key names a file, a folder or an address."""
+    """A copy, not frozen, in which no key names a file, a folder, an address or a data set."""
     cfg, default = cfg.clone(), _default_config()
     cfg.defrost()
     cfg.OUTPUT_DIR = default.OUTPUT_DIR
     cfg.MODEL.WEIGHTS = cfg.MODEL.TIMM.PRETRAINED = cfg.MODEL.LONG_TAIL.FREQUENCY = ""
     cfg.MODEL.LOAD_PROPOSALS = False
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     cfg.DATASETS.PROPOSAL_FILES_TRAIN = cfg.DATASETS.PROPOSAL_FILES_TEST = ()
     return cfg
 

@@ -33,7 +33,8 @@ def picture_files(names: Sequence[str], remedy: str) -> list[str]:
         found = [path for place in found for path in _pictures_of(place)]
         if not found:
             raise ConfigError(
-                f"no pictures: {name} is no file, no folder with some, and matches none; check it"
+                f"no pictures: {name} is no file, no folder with some, and no pattern of any; "
+                f"check the path"
             )
         files += found
     once: dict[str, str] = {}

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config-file",
         default="",
-        help="of a checkpoint that carries none: what it was trained by",
+        help="where the checkpoint carries none; KEY VALUE overrides may stand anywhere",
     )
     parser.set_defaults(opts=[])  # KEY VALUE pairs, which stand anywhere
 

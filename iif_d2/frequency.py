@@ -259,7 +259,9 @@ class ClassFrequency:
         from .annotations.schema import FrequencyFile
 
         with json_errors(where, "a saved ClassFrequency"):
-            return cls._of(msgspec.json.decode(text, type=FrequencyFile), where)
+            return cls._of(
+                msgspec.json.decode(text.encode(errors="replace"), type=FrequencyFile), where
+            )
 
     @classmethod
     def _of(cls, content: FrequencyFile, where: str) -> ClassFrequency:

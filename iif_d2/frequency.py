@@ -11,15 +11,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from .errors import DataError
 from .groups import GROUP_LIMITS, GROUPS
-
-if TYPE_CHECKING:
-    from .annotations.schema import FrequencyFile
 
 _LARGEST_COUNT = 1 << 40  # a sum over millions of classes stays within 64 bits
 
@@ -264,7 +261,7 @@ class ClassFrequency:
             )
 
     @classmethod
-    def _of(cls, content: FrequencyFile, where: str) -> ClassFrequency:
+    def _of(cls, content: Any, where: str) -> ClassFrequency:
         try:
             return cls(
                 tuple(content.class_names),

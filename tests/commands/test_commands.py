@@ -67,6 +67,8 @@ ORDERS = {  # what may stand in any order
     "sweep": [*TRAINED, ["--output", "o"], ["--masks", "3"]],
     "report": [["run1", "run2"], ["--output", "o"], ["--seed", "1"], TRAINED[1]],
     "check-data": [["a", "b"], ["--plot", "o"]],
+    "predict": [["a.png", "b.png"], ["--weights", "w"], ["--output", "o"], TRAINED[1]],
+    "package": [["weights"], ["--output", "o"], ["--half"], TRAINED[1]],
     "convert": [["weights"], ["--output", "o"]],
     "frequency": [["source"], ["--csv", "o"], ["--all"]],
     "summary": [["run"], ["--import", "a"]],

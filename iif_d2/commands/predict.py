@@ -96,7 +96,7 @@ def predict(
     lines, records, total = [], [], Counter()
     bar = tqdm(files, desc="predicting", unit="picture", disable=len(files) < 2)
     found_on = model.stream(bar, confidence, batch_size=batch_size)
-    for number, (path, found) in enumerate(zip(files, found_on), start=1):
+    for number, (found, path) in enumerate(zip(found_on, files), start=1):
         names = [model.class_names[label] for label in found.classes]
         total.update(names)
         lines.append(f"{path}: {_counts(Counter(names))}")

@@ -41,7 +41,7 @@ def model_card(name: str, detector: Detector, license: str, results: Results | N
             f"# {name}",
             "",
             f"Finds {'boxes and masks' if masks else 'boxes'} of {len(detector.class_names)} "
-            f"classes{f', trained with {method} for a long tail of classes' if method else ''} "
+            f"classes{f'; method {method}' if method else ''} "
             f"(Detectron2's {cfg.MODEL.META_ARCHITECTURE}; the config is `config.yaml`).",
             "",
             "## Use",

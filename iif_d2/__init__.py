@@ -17,6 +17,7 @@ _HOME = {
     "apply_method": "modeling",
     "apply_class_specific": "modeling",
     "fold_checkpoint": "checkpoint",
+    "load": "engine.detector",
 }
 __all__ = list(_HOME)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from detectron2.config import get_cfg
 
 from . import data, modeling  # noqa: F401  for the data sets and ROI heads they register
 from .errors import ConfigError
-from .files.untrusted import check_yaml
+from .files.untrusted import check_yaml, check_yaml_text
 from .groups import GROUP_LIMITS
 from .methods import METHOD_REGISTRY, config_node
 
@@ -189,9 +190,8 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     Raises:
         ConfigError: the file is missing or no yaml, or a key or value is not one of the config's.
     """
-    cfg = get_cfg()
-    add_iif_config(cfg)
-    try:
+    cfg = _default_config()
+    with _in_words(f"config {config_file or '(none)'}", overrides):
         if config_file:
             path = config_path(config_file)
             content = check_yaml(path, cfg, _packaged)
@@ -202,19 +202,71 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
                     yaml.safe_dump(content, file, allow_unicode=True)
                 cfg.merge_from_file(whole, allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
+    _fit_machine(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def carried_config(text: str, where: str, overrides: Sequence[str] = ()) -> CN:
+    """The frozen config that a checkpoint carries, for prediction on this machine.
+
+    Anybody may have written it: it is plain values under known keys, and no file, address or data
+    set that it names stays in it.
+
+    Args:
+        text: yaml, as `CfgNode.dump` writes it.
+        where: what messages call it.
+        overrides: KEY VALUE pairs of the user's own, which may name files.
+
+    Raises:
+        ConfigError: it is no such config, or a key or value is not one of the config's.
+    """
+    cfg = _default_config()
+    with _in_words(where, overrides):
+        cfg.merge_from_other_cfg(CN(check_yaml_text(text, where, cfg)))
+        cfg = without_files(cfg)
+        cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS = False  # for training; it asks for the counts of TRAIN
+        cfg.SOLVER.AMP.ENABLED = False  # for training, too
+        cfg.MODEL.DEVICE = "cuda"
+        cfg.merge_from_list(list(overrides))
+    _fit_machine(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def without_files(cfg: CN) -> CN:
+    """A copy, not frozen, in which no key names a file, a folder, an address or a data set."""
+    cfg, default = cfg.clone(), _default_config()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = default.OUTPUT_DIR
+    cfg.MODEL.WEIGHTS = cfg.MODEL.TIMM.PRETRAINED = cfg.MODEL.LONG_TAIL.FREQUENCY = ""
+    cfg.MODEL.LOAD_PROPOSALS = False
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    cfg.DATASETS.PROPOSAL_FILES_TRAIN = cfg.DATASETS.PROPOSAL_FILES_TEST = ()
+    return cfg
+
+
+def _default_config() -> CN:
+    cfg = get_cfg()
+    add_iif_config(cfg)
+    return cfg
+
+
+@contextmanager
+def _in_words(what: str, overrides: Sequence[str]) -> Iterator[None]:
+    """What the config library raises becomes a `ConfigError` that names the config."""
+    try:
+        yield
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, SyntaxError,
             RecursionError, MemoryError) as error:  # fmt: skip
         raise ConfigError(
-            f"config {config_file or '(none)'} with {' '.join(overrides) or 'no overrides'}: "
+            f"{what} with {' '.join(overrides) or 'no overrides'}: "
             f"{_sentence(error)}; correct that key or its value"
         ) from None
     except OSError as error:
         raise ConfigError(
             f"config {error.filename} cannot be read: {error.strerror}; check the path"
         ) from None
-    _fit_machine(cfg)
-    cfg.freeze()
-    return cfg
 
 
 def _fit_machine(cfg: CN) -> None:

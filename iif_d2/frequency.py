@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -216,10 +216,15 @@ class ClassFrequency:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to a json file, whole or not at all."""
+        from .files import write_atomically
+
+        write_atomically(path, self.to_json())
+
+    def to_json(self) -> str:
+        """What `save` writes."""
         import msgspec
 
         from .annotations.schema import FrequencyFile
-        from .files import write_atomically
 
         instances = None if self.instance_count is None else self.instance_count.tolist()
         dimensions = None if self.dimension is None else self.dimension.tolist()
@@ -232,7 +237,7 @@ class ClassFrequency:
             dimensions,
             groups,
         )
-        write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1))
+        return msgspec.json.format(msgspec.json.encode(content), indent=1).decode()
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> ClassFrequency:
@@ -244,7 +249,28 @@ class ClassFrequency:
         from .annotations.decoding import decode_json
         from .annotations.schema import FrequencyFile
 
-        content = decode_json(path, FrequencyFile, "a saved ClassFrequency")
+        path = os.fspath(path)
+        return cls._of(decode_json(path, FrequencyFile, "a saved ClassFrequency"), path)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> ClassFrequency:
+        """Read what `to_json` made; `where` is what messages call it.
+
+        Raises:
+            DataError: it is something else.
+        """
+        import msgspec
+
+        from .annotations.decoding import json_errors
+        from .annotations.schema import FrequencyFile
+
+        with json_errors(where, "a saved ClassFrequency"):
+            return cls._of(
+                msgspec.json.decode(text.encode(errors="replace"), type=FrequencyFile), where
+            )
+
+    @classmethod
+    def _of(cls, content: Any, where: str) -> ClassFrequency:
         try:
             return cls(
                 tuple(content.class_names),
@@ -256,7 +282,7 @@ class ClassFrequency:
             )
         except DataError as error:
             raise DataError(
-                f"{os.fspath(path)}: {error}; correct the file, or count the classes again"
+                f"{where}: {error}; correct the file, or count the classes again"
             ) from None
 
     @classmethod

@@ -6,17 +6,21 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
 
 from ..errors import CheckpointError, DivergedError, IIFError
 from ..files import replacing, write_atomically
+from ..frequency import ClassFrequency
 from ..methods import LongTailMethod, Reads
+from .carried import CONFIG, FREQUENCY
 from .classes import KEY, disagreement, first_class_names, saved_class_names
+from .frequencies import model_frequency
 from .reading import read_checkpoint, unwrapped
 
 logger = logging.getLogger(__name__)
@@ -32,10 +36,16 @@ class LongTailCheckpointer(DetectionCheckpointer):
         datasets: registered data sets that the model is used on, in training those it learns from.
             A checkpoint carries their class names; one of other names is refused where
             `strict_shapes` is set, else that is said.
+        config: the yaml text of the model's config, which a checkpoint carries; "" for none. A
+            `.py` config is code, and no code is carried.
+        class_frequency: gives the counts of the training data, which a checkpoint carries where
+            the model's method needs and holds none.
     """
 
     strict_shapes = False
     datasets: Sequence[str] = ()
+    config = ""
+    class_frequency: Callable[[], ClassFrequency] | None = None
     _remedy = "evaluate and resume with the config it was trained with"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -51,13 +61,15 @@ class LongTailCheckpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
+        counts = self._counts()
         data = {"model": self.model.state_dict()}
-        data["methods"] = {
-            path: {"name": type(method).__name__, "reads": str(method.reads)}
-            for path, method in self._methods().items()
-        }
+        data["methods"] = method_records(self.model)
         if names := first_class_names(self.datasets):
             data[KEY] = list(names)
+        if self.config:
+            data[CONFIG] = self.config
+        if counts:
+            data[FREQUENCY] = counts.to_json()
         _check_finite(name, data["model"])
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
@@ -73,6 +85,14 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 f"{path} cannot be written: {error}; earlier checkpoints are as they were"
             ) from None
         self.tag_last_checkpoint(f"{name}.pth")
+
+    def _counts(self) -> ClassFrequency | None:
+        if self.class_frequency is None or model_frequency(self.model):
+            return None
+        try:
+            return self.class_frequency()
+        except IIFError:  # a data set may tell no counts
+            return None
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_atomically(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
@@ -157,14 +177,14 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         names = saved_class_names(checkpoint) or first_class_names(self.datasets)
-        for method in self._methods().values():
+        for method in _methods(self.model).values():
             method.class_names = names
         checkpoint["model"] = unwrapped(checkpoint["model"], self.model.state_dict().keys())
         return super()._load_model(checkpoint)
 
     def _check_folded(self, data: dict[str, Any]) -> None:
         """Refuse to adjust weights that `fold_checkpoint` has adjusted already."""
-        methods = self._methods().values()
+        methods = _methods(self.model).values()
         if "folded" not in data or not any(method.uses_frequency for method in methods):
             return
         message = (
@@ -181,7 +201,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         Only training that starts from MODEL.WEIGHTS may learn them anew.
         """
         learned = data.get("methods")
-        for path, method in self._methods().items() if isinstance(learned, dict) else ():
+        for path, method in _methods(self.model).items() if isinstance(learned, dict) else ():
             trained = learned.get(path)
             checked = isinstance(trained, dict) and (self.strict_shapes or method.second_stage)
             if checked and Reads.parse(str(trained.get("reads"))) != method.reads:
@@ -199,7 +219,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
     def _check_classes(self, data: dict[str, Any]) -> None:
         """Row c of a classifier is class c of the data that it was trained on."""
         names = saved_class_names(data)
-        frozen = any(method.second_stage for method in self._methods().values())
+        frozen = any(method.second_stage for method in _methods(self.model).values())
         for dataset in self.datasets:
             mismatch = disagreement(names, dataset)
             if not mismatch:
@@ -213,10 +233,6 @@ class LongTailCheckpointer(DetectionCheckpointer):
                     f"{message}; give the categories of both the same ids, or train on this order"
                 )
             logger.warning("%s; rows of the classifier start as those of another class", message)
-
-    def _methods(self) -> dict[str, LongTailMethod]:
-        named = self.model.named_modules()
-        return {path: module for path, module in named if isinstance(module, LongTailMethod)}
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         misfits = incompatible.incorrect_shapes
@@ -244,7 +260,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         named = dict(self.model.named_parameters(remove_duplicate=False))
         # Of several names for one weight, one is enough. A method may start from nothing.
         there = {id(weight) for name, weight in named.items() if name not in lacking}
-        own = tuple(f"{path}." for path in self._methods())
+        own = tuple(f"{path}." for path in _methods(self.model))
         weights = {n: w for n, w in named.items() if not n.startswith(own)}
         if weights and not any(id(weight) in there for weight in weights.values()):
             theirs = next(iter(incompatible.unexpected_keys), None)
@@ -265,6 +281,19 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 + (f" and lacks {len(missing) - 1} more" if len(missing) > 1 else "")
                 + f"; {self._remedy}"
             )
+
+
+def method_records(model: nn.Module) -> dict[str, dict[str, str]]:
+    """What a checkpoint says of the model's methods: the name, and the logits that it is for."""
+    return {
+        path: {"name": type(method).__name__, "reads": str(method.reads)}
+        for path, method in _methods(model).items()
+    }
+
+
+def _methods(model: nn.Module) -> dict[str, LongTailMethod]:
+    named = model.named_modules()
+    return {path: module for path, module in named if isinstance(module, LongTailMethod)}
 
 
 def _is_whole(path: str) -> bool:

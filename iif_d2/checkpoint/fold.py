@@ -17,9 +17,10 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from ..errors import CheckpointError, ConfigError, IIFError
 from ..files import write_atomically
 from ..modeling import ClassSpecificMasks, ClassSpecificOutputLayers, LongTailPredictorMixin
+from .carried import CONFIG, FREQUENCY
 from .checkpointer import LongTailCheckpointer
 from .classes import KEY, saved_class_names
-from .frequencies import settle_frequencies
+from .frequencies import model_frequency, settle_frequencies
 
 # How far plain Detectron2's scores may lie from the method's, in float32: what comes of rounding
 # scale * (w . x + b) here and (scale w) . x + (scale b) there. Measured with LVIS v1's classes,
@@ -47,7 +48,7 @@ def fold_checkpoint(
     Returns:
         `{"model": state, "folded": {"method": name, "config": {key: value}}}`: CPU tensors, and
         the keys whose values plain Detectron2 needs; see `plain_config`. `class_names` beside them,
-        where the checkpoint has them.
+        where the checkpoint has them, the counts that the method had, and with `cfg` the config.
 
     Raises:
         ConfigError: the method, the classifier or another part of the model cannot be folded
@@ -74,6 +75,10 @@ def fold_checkpoint(
     checkpoint = _fold(model)
     if names := getattr(model, KEY, None):
         checkpoint[KEY] = list(names)
+    if counts := model_frequency(model):
+        checkpoint[FREQUENCY] = counts.to_json()
+    if cfg is not None:
+        checkpoint[CONFIG] = plain_config(cfg, checkpoint).dump()
     if output is not None:
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)

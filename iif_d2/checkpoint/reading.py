@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from ..errors import CheckpointError
+from ..files.state_dict import load_state_dict
 from ..files.untrusted import load_plain_pickle, load_tensors
+from .folder import package_notes
 
 # Where training loops keep the weights, the plain ones before averages of them.
 _CONTAINERS = (
@@ -23,12 +25,16 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _HOLDERS = ("model.", "ema_model.", "model_ema.", "ema.")  # what training loops call their model
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
+def read_checkpoint(path: str, mapped: bool = False) -> dict[str, Any]:
     """A checkpoint as Detectron2 loads it: `model`, a dict of tensors or arrays, and what else.
 
     As in Detectron2, the name's ending says the kind: `.pkl` is Detectron2's or Caffe2's model zoo,
-    `.pyth` is pycls, anything else is torch's own. A torch file may keep the weights in the usual
-    containers of training loops, "state_dict" or "ema_state" for example.
+    `.pyth` is pycls, anything else but `.safetensors` is torch's own. A torch file may keep the
+    weights in the usual containers of training loops, "state_dict" or "ema_state" for example.
+    Beside a package's `.safetensors` lie the files with the rest; see `folder.py`.
+
+    Args:
+        mapped: leave a torch file's tensors in it until they are looked at.
 
     Raises:
         CheckpointError: it is missing, damaged or no checkpoint, or holds what could run.
@@ -36,8 +42,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):  # reading a pipe would never end
         raise CheckpointError(f"checkpoint {path} is no file; check MODEL.WEIGHTS")
     try:
-        read = load_plain_pickle if path.endswith(".pkl") else load_tensors
-        content = _as_detectron2(path, read(path))
+        if path.endswith(".safetensors"):
+            content = {**package_notes(path), "model": load_state_dict(path)}
+        elif path.endswith(".pkl"):
+            content = _as_detectron2(path, load_plain_pickle(path))
+        else:
+            content = _as_detectron2(path, load_tensors(path, mapped))
     except CheckpointError:
         raise
     except Exception as error:  # a damaged file raises all kinds

@@ -24,6 +24,8 @@ COMMANDS = {
     "export": ("export", "write a trained model as TorchScript or ONNX"),
     "fold": ("fold", "write a trained model for plain Detectron2"),
     "frequency": ("frequency", "count a data set's classes"),
+    "package": ("package", "write a trained model as a folder, in the Hugging Face layout"),
+    "predict": ("predict", "find things on pictures by a checkpoint alone, draw and write them"),
     "report": ("report", "show what one or two runs learned, as one html page"),
     "sweep": ("sweep", "score many test-time settings in one pass over a held-out set"),
     "summary": ("summary", "print a run's result table and where its files lie"),

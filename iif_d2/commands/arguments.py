@@ -23,6 +23,19 @@ def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE", help=help)
 
 
+def add_launcher_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--launcher` and `--launcher-options`; `what` is run as a job."""
+    parser.add_argument(
+        "--launcher", default="", choices=["slurm", "local"],
+        help=f"{what} as a job of submitit: pip install 'iif_d2[slurm]'",
+    )  # fmt: skip
+    parser.add_argument(
+        "--launcher-options", nargs="+", default=[], metavar="KEY=VALUE",
+        help="of submitit, such as gpus_per_node=1 slurm_partition=long timeout_min=600 (default a "
+        "day on Slurm)",
+    )  # fmt: skip
+
+
 def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
     """Parse a command line whose options and KEY VALUE pairs may come in any order.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, DataError, UnknownNameError
 from ..files import write_atomically
 from ..user_modules import import_modules
-from .arguments import add_overrides
+from .arguments import add_launcher_arguments, add_overrides
 
 if TYPE_CHECKING:
     from ..engine.compare import Row
@@ -29,12 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="output/compare", help="folder of runs and tables")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows, by name")
     parser.add_argument("--seeds", type=int, nargs="+", help="default 0, or each row's own seeds")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once, one thread each")
+    parser.add_argument(
+        "--jobs", type=int, help="runs at once, one thread each; default 1, with --launcher all"
+    )
     parser.add_argument(
         "--earlier", default="", metavar="CSV",
         help="results.csv of another machine: what it has is not run",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="say what is done and stop")
+    add_launcher_arguments(parser, "each run")
     add_overrides(parser, "KEY VALUE overrides for every run; DATALOADER.NUM_WORKERS is 0")
 
 
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> str:
         train=not args.list,
         opts=args.opts,
         imports=args.imports,
+        launcher=args.launcher,
+        launcher_options=args.launcher_options,
     )
 
 
@@ -62,11 +67,13 @@ def compare(
     output: str = "output/compare",
     rows: Sequence[str] = (),
     seeds: Sequence[int] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
     earlier: str = "",
     train: bool = True,
     opts: Sequence[str] = (),
     imports: Sequence[str] = (),
+    launcher: str = "",
+    launcher_options: Sequence[str] = (),
 ) -> str:
     """Train and evaluate what is not done yet; write the table, results.csv and plots.
 
@@ -82,11 +89,12 @@ def compare(
         output: the folder of runs, results.csv, table.md and plots.
         rows: only these rows, by name, and those that they stand on.
         seeds: by default 0, or as many as each row of the file says.
-        jobs: runs at once, each a process of one thread.
+        jobs: runs at once, each a process of one thread; by default one, with a launcher all.
         earlier: results.csv of another machine; what it has is not run, and is in the table.
         train: False runs nothing.
         opts: KEY VALUE overrides of every run.
         imports: modules that every run imports first, such as one that registers your data.
+        launcher, launcher_options: start each run as a job; see `engine.jobs.Jobs`.
 
     Returns:
         The table in Markdown, and where the files lie.
@@ -100,10 +108,11 @@ def compare(
     """
     from ..config import load_config
     from ..engine.compare import method_rows, train_rows
+    from ..engine.jobs import Jobs
     from ..engine.rows_file import Figures, read_rows_file
     from ..evaluation.comparison import read_table
 
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; at least one run at a time")
     if "TEST.EVAL_PERIOD" in opts:
         raise ConfigError("TEST.EVAL_PERIOD: a compared run is evaluated once, at its end")
@@ -122,7 +131,8 @@ def compare(
     if not cfg.DATASETS.TEST:
         raise ConfigError(f"{every[0].config}: DATASETS.TEST is empty; name a set to compare on")
     if train:
-        train_rows(output, every, _not_in(known, todo), opts, jobs, imports)
+        start = Jobs(launcher, os.path.join(output, "jobs"), launcher_options) if launcher else None
+        train_rows(output, every, _not_in(known, todo), opts, jobs, imports, start)
     return "\n".join(_write(output, every, _all_runs(output, every, known), figures, cfg))
 
 

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from glob import glob
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import msgspec
-import numpy as np
-from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from PIL import Image
-from torch import nn
-from tqdm import tqdm
-
-from ..checkpoint import check_class_names, load_trained_model, trained_frequency
-from ..config import load_config
-from ..data import config_frequency, known_frequency, require_registered
 from ..errors import ConfigError
-from ..evaluation import Detections
-from ..evaluation.detect import detect, read_picture
 from ..files import write_atomically
-from ..plots.drawing import draw_detections, side_by_side, stacked
 from .arguments import add_model_arguments
+from .drawn import drawn_names, keep_apart, picture_files, save_picture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from detectron2.config import CfgNode
+    from torch import nn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_mutually_exclusive_group()
     sources.add_argument(
-        "--input", nargs="+", default=[], help="picture files, or patterns of them"
+        "--input", nargs="+", default=[], help="picture files, patterns of them, or folders"
     )
     sources.add_argument("--dataset", help="take the pictures of a registered data set instead")
     parser.add_argument(
@@ -97,7 +87,7 @@ def draw_folder(
         config_file: the config the model was trained with.
         opts: MODEL.WEIGHTS FILE and other KEY VALUE overrides.
         output: folder of the drawn pictures.
-        inputs: picture files, or patterns of them.
+        inputs: picture files, patterns of them, or folders.
         dataset: a registered data set, whose pictures are taken instead.
         image_ids: of the data set, only these, in this order.
         most: stop after so many pictures.
@@ -118,6 +108,16 @@ def draw_folder(
         >>> draw_folder("output/iif/config.yaml", opts, inputs=some, output="drawn")
         '1 pictures written to drawn'
     """
+    import msgspec
+    from detectron2.data import MetadataCatalog
+    from tqdm import tqdm
+
+    from ..checkpoint import check_class_names, load_trained_model
+    from ..config import load_config
+    from ..evaluation import Detections
+    from ..evaluation.detect import detect, read_picture
+    from ..plots.drawing import draw_detections, side_by_side, stacked
+
     configs = [load_config(config_file, opts)]
     if beside:
         device = ["MODEL.DEVICE", configs[0].MODEL.DEVICE]
@@ -132,12 +132,12 @@ def draw_folder(
         raise ConfigError(f"--annotations: {dataset} has none that could be drawn; leave it out")
     pictures = (_chosen(dataset, everything, image_ids) if image_ids else everything)[:most]
     taken = [record["file_name"] for record in everything]
-    names = _own_names([picture["file_name"] for picture in pictures], output, taken)
+    names = drawn_names([picture["file_name"] for picture in pictures], output, taken)
     files = [os.path.join(output, name) for name in names]
     read = [config_file, *(cfg.MODEL.WEIGHTS for cfg in configs)]
     if dataset:
         read.append(MetadataCatalog.get(dataset).get("json_file", ""))
-    _keep_apart({"--figure": figure, "--json": json}, [*taken, *files, *read])
+    keep_apart({"--figure": figure, "--json": json}, [*taken, *files, *read])
     _check_sizes(configs)
     panel_titles = (["Annotated"] if annotations else []) + titles
     if len(panel_titles) == 1:
@@ -162,12 +162,12 @@ def draw_folder(
                 records.append(about | result)
         panels = [draw_detections(image, one, class_names, groups) for one in shown]
         drawn = side_by_side(panels, panel_titles)
-        _save(file, drawn)
+        save_picture(file, drawn)
         if figure:
             rows.append(drawn)
     lines = [f"{len(files)} pictures written to {output}"]
     if rows:
-        _save(figure, stacked(rows))
+        save_picture(figure, stacked(rows))
         lines.append(f"all of them in {figure}")
     if json:
         write_atomically(json, msgspec.json.encode(records))
@@ -175,19 +175,18 @@ def draw_folder(
     return "\n".join(lines)
 
 
-def _of_files(patterns: Sequence[str]) -> list[dict]:
-    """A dict with the `file_name` of each picture, which several patterns may name."""
-    files = [path for p in patterns for path in sorted(glob(os.path.expanduser(p)))]
-    if not files:
-        raise ConfigError("no pictures: give --input FILES or --dataset NAME")
-    once: dict[str, str] = {}
-    for path in files:
-        once.setdefault(os.path.realpath(path), path)
-    return [{"file_name": path} for path in once.values()]
+def _of_files(names: Sequence[str]) -> list[dict]:
+    """A dict with the `file_name` of each picture."""
+    files = picture_files(names, "give --input FILES or --dataset NAME")
+    return [{"file_name": path} for path in files]
 
 
 def _of_data_set(name: str) -> Sequence[dict]:
     """The dict of each picture."""
+    from detectron2.data import DatasetCatalog
+
+    from ..data import require_registered
+
     require_registered(name)
     return DatasetCatalog.get(name)
 
@@ -199,64 +198,6 @@ def _chosen(name: str, records: Sequence[dict], image_ids: Sequence[str]) -> lis
     if unknown:
         raise ConfigError(f"--image-ids: {name} has no image {', '.join(unknown)}")
     return [by_id[image_id] for image_id in dict.fromkeys(image_ids)]
-
-
-def _own_names(pictures: Sequence[str], folder: str, taken: Sequence[str]) -> list[str]:
-    """A name for each drawn picture: no two alike, and none of a picture that is `taken`.
-
-    On some drives case does not tell names apart.
-    """
-    parts = [os.path.splitext(os.path.abspath(path))[0].split(os.sep) for path in pictures]
-    depths = [1] * len(parts)
-    while True:
-        names = ["_".join(own[-depth:]) for own, depth in zip(parts, depths)]
-        often = Counter(name.casefold() for name in names)
-        shared = [
-            place
-            for place, name in enumerate(names)
-            if often[name.casefold()] > 1 and depths[place] < len(parts[place])
-        ]
-        if not shared:
-            break
-        for place in shared:
-            depths[place] += 1
-    here = os.path.realpath(folder)
-    folders = {path: os.path.realpath(path) for path in set(map(os.path.dirname, taken))}
-    beside = [path for path in taken if folders[os.path.dirname(path)] == here]
-    end = "_drawn" if beside else ""
-    gone = {os.path.basename(path).casefold() for path in beside}
-    found = []
-    for name in names:
-        own, number = f"{name}{end}.png", 1
-        while own.casefold() in gone:  # a.jpg and a.png of one folder
-            number += 1
-            own = f"{name}{end}_{number}.png"
-        gone.add(own.casefold())
-        found.append(own)
-    return found
-
-
-def _keep_apart(outputs: dict[str, str | None], others: Iterable[str]) -> None:
-    """Raise `ConfigError` where an option names a file that is read, or written by another."""
-    there = {os.path.realpath(path) for path in others}
-    for option, path in outputs.items():
-        if path and os.path.realpath(path) in there:
-            raise ConfigError(
-                f"{option} {path} is a file that is read or drawn here; choose another name"
-            )
-        if path:
-            there.add(os.path.realpath(path))
-
-
-def _save(path: str, pixels: np.ndarray) -> None:
-    """As a picture of the kind that the name ends in."""
-    content = io.BytesIO()
-    try:
-        kind = Image.registered_extensions()[os.path.splitext(path)[1].lower()]
-        Image.fromarray(pixels).save(content, kind)
-    except (KeyError, OSError, ValueError):
-        raise ConfigError(f"{path} is no name of a picture; end it in .png or .jpg") from None
-    write_atomically(path, content.getvalue())
 
 
 def _check_sizes(configs: Sequence[CfgNode]) -> None:
@@ -271,6 +212,11 @@ def _check_sizes(configs: Sequence[CfgNode]) -> None:
 
 def _classes(cfg: CfgNode, model: nn.Module) -> tuple[Sequence[str], np.ndarray | None]:
     """Class names, and their groups where the training frequencies can be had."""
+    from detectron2.data import MetadataCatalog
+
+    from ..checkpoint import trained_frequency
+    from ..data import config_frequency, known_frequency
+
     trained, counted = trained_frequency(cfg, model), known_frequency(config_frequency(cfg))
     groups = None if trained is None else trained.groups()
     if counted is not None:

@@ -23,6 +23,7 @@ from ..data import (
     require_registered,
     with_dimension,
 )
+from ..engine.jobs import Jobs
 from ..errors import ConfigError, DataError
 from ..evaluation import dataset_ground_truth
 from ..evaluation.metrics import class_groups, lvis_metrics
@@ -31,7 +32,8 @@ from ..evaluation.sweep_settings import Setting, add_setting_arguments, built, s
 from ..files import csv_text, write_atomically
 from ..frequency import ClassFrequency
 from ..plots.sweep_plot import draw_sweep
-from .arguments import add_model_arguments
+from ..user_modules import import_modules
+from .arguments import add_launcher_arguments, add_model_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +59,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--masks", type=int, default=3, help="mask AP for so many best; default 3")
     add_setting_arguments(parser)
+    add_launcher_arguments(parser, "the whole sweep, which is one pass over the images,")
     add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> str:
-    """Score all settings; the table, where its files lie, and how to fold the best in."""
+    """Score all settings; the table, where its files lie, and how to fold the best in.
+
+    One pass over the images scores them all, so that a launcher has one job.
+    """
+    if not args.launcher:
+        return sweep(args)
+    jobs = Jobs(args.launcher, os.path.join(args.output, "jobs"), args.launcher_options)
+    try:
+        return jobs.run(_with_imports, args)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            jobs.cancel()
+        raise
+
+
+def _with_imports(args: argparse.Namespace) -> str:
+    """In a job, where the user's modules are to be imported anew."""
+    import_modules(args.imports)
+    return sweep(args)
+
+
+def sweep(args: argparse.Namespace) -> str:
+    """What `run` does, here."""
     cfg = load_config(args.config_file, args.opts)
     name, images, about = _images(cfg, args)
     truth = dataset_ground_truth(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -23,13 +24,14 @@ from detectron2.engine import default_argument_parser
 from tqdm import tqdm
 
 from ..config import config_path, load_config
-from ..errors import DataError, UnknownNameError
+from ..errors import DataError, IIFError, UnknownNameError
 from ..evaluation.comparison import COST_FILE, COSTS, read_cost, read_run
 from ..files import write_atomically
 from ..files.untrusted import parse_yaml
 from ..frequency import ClassFrequency
 from ..methods import METHOD_REGISTRY, build_method, method_options
 from ..user_modules import add_import_argument
+from .jobs import Jobs
 from .launch import pass_on
 from .preemption import EXIT_PREEMPTED
 from .train import main
@@ -106,37 +108,45 @@ def train_rows(
     rows: Sequence[Row],
     todo: Sequence[tuple[Row, int]],
     opts: Sequence[str] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
     imports: Sequence[str] = (),
+    launcher: Jobs | None = None,
 ) -> None:
     """Run these (row, seed)s in their order, `jobs` at a time; what is done is not run again.
 
-    Each run is a process of one thread in OUTPUT_DIR `row.folder(output, seed)`. One that was
-    stopped goes on from its last checkpoint; one waits for the run whose model it stands on.
+    Each run is a process, or the launcher's job, of one thread, in OUTPUT_DIR
+    `row.folder(output, seed)`. One that was stopped goes on from its last checkpoint; one waits for
+    the run whose model it stands on.
 
     Args:
         rows: all rows of the comparison, among them those that others stand on.
         opts: KEY VALUE overrides of every run.
+        jobs: by default one at a time, or all that the launcher takes.
         imports: modules that each run imports first.
+        launcher: starts each run as a job.
 
     Raises:
         DataError: a run failed; those after it are not started.
     """
     by_name = {row.name: row for row in rows}
     done: dict[tuple[str, int], Future] = {}
+    jobs = jobs or (1 if launcher is None else max(1, len(todo)))
     with ThreadPoolExecutor(jobs) as pool:
         for row, seed in todo:
             words = _command_line(output, row, seed, by_name.get(row.base), opts, imports)
             before_it = done.get((row.base, seed))
             folder = row.folder(output, seed)
-            done[row.name, seed] = pool.submit(_run_one, row.name, seed, folder, words, before_it)
+            run = functools.partial(_run_one, row.name, seed, folder, words, before_it, launcher)
+            done[row.name, seed] = pool.submit(run)
         bar = tqdm(as_completed(done.values()), total=len(done), desc="compare", unit="run")
         usual = signal.signal(signal.SIGTERM, _stop)
         try:
             for future in bar:
                 bar.set_postfix_str(future.result())
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if launcher is not None and not isinstance(error, Exception):
+                launcher.cancel()
             raise
         finally:
             signal.signal(signal.SIGTERM, usual)
@@ -163,12 +173,26 @@ def _command_line(
     return words
 
 
-def _run_one(name: str, seed: int, folder: str, words: list[str], before_it: Future | None) -> str:
+def _run_one(
+    name: str,
+    seed: int,
+    folder: str,
+    words: list[str],
+    before_it: Future | None,
+    launcher: Jobs | None,
+) -> str:
     if read_run(name, seed, folder).results is not None:
         return f"{name} {seed} was done"
     if before_it is not None:
         before_it.result()
     os.makedirs(folder, exist_ok=True)
+    if launcher is not None:
+        try:
+            launcher.run(_child, words, folder)
+        except IIFError as error:
+            log = os.path.join(folder, "run.log")
+            raise DataError(f"{name}, seed {seed}, failed: {error}; see {log}") from error
+        return f"{name} {seed}"
     process = get_context("spawn").Process(target=_child, args=(words, folder))
     process.start()
     _follow(process, name if seed == 0 else f"{name}, seed {seed}", folder)

@@ -76,6 +76,9 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
             self.model, parts.output_dir, trainer=weakref.proxy(self)
         )
         self.checkpointer.datasets = parts.datasets
+        self.checkpointer.class_frequency = parts.class_frequency
+        if isinstance(parts.cfg, CfgNode):
+            self.checkpointer.config = parts.cfg.dump()
         self._last_results: dict | None = None
         self.register_hooks(self.build_hooks())
         refuse_bad_gradients(self.model, self.optimizer)

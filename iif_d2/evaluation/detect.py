@@ -1,6 +1,9 @@
-"""A trained model on one picture."""
+"""A trained model on pictures."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +19,50 @@ from .detections import Detections
 from .rle_inference import rle_masks
 
 
-@torch.no_grad()
+class Detect:
+    """A model with what stands between a picture and it.
+
+    Args:
+        model: a Detectron2 model, in evaluation mode.
+        resize: the augmentation of a picture of the network's channels, such as
+            `ResizeShortestEdge`.
+        format: of the network's channels, "BGR", "RGB" or "L".
+        mask_threshold: see `rle_masks`.
+    """
+
+    def __init__(
+        self, model: nn.Module, resize: T.Augmentation, format: str, mask_threshold: float = 0.5
+    ) -> None:
+        self._model = rle_masks(model, mask_threshold)
+        self._resize, self._format = resize, format
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, model: nn.Module) -> Detect:
+        """As `cfg` tests."""
+        resize = T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+        return cls(model, resize, cfg.INPUT.FORMAT, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """What the model finds on each of these uint8 RGB (H, W, 3) pictures.
+
+        They go through the network together, filled up to one size: a score may differ in its last
+        digits from that of the picture alone.
+        """
+        found = self._model([self._input(image) for image in images])
+        return [Detections.from_instances(each["instances"]).encoded() for each in found]
+
+    def _input(self, image: np.ndarray) -> dict[str, Any]:
+        height, width = image.shape[:2]
+        network = T.AugInput(convert_PIL_to_numpy(Image.fromarray(image), self._format))
+        self._resize(network)
+        tensor = torch.as_tensor(network.image.astype("float32").transpose(2, 0, 1))
+        return {"image": tensor, "height": height, "width": width}
+
+
 def detect(cfg: CfgNode, model: nn.Module, image: np.ndarray) -> Detections:
     """What the model finds on a uint8 RGB (H, W, 3) picture, resized as `cfg` tests."""
-    height, width = image.shape[:2]
-    resize = T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-    network = convert_PIL_to_numpy(Image.fromarray(image), cfg.INPUT.FORMAT)
-    network = resize.get_transform(network).apply_image(network)
-    tensor = torch.as_tensor(network.astype("float32").transpose(2, 0, 1))
-    model = rle_masks(model, cfg.MODEL.ROI_MASK_HEAD.THRESH_TEST)
-    found = model([{"image": tensor, "height": height, "width": width}])[0]["instances"]
-    return Detections.from_instances(found).encoded()
+    return Detect.from_config(cfg, model)([image])[0]
 
 
 def read_picture(path: str) -> np.ndarray:

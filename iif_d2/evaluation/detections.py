@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -15,7 +17,7 @@ from detectron2.structures import Instances
 
 from ..annotations.decoding import decode_json
 from ..annotations.schema import Id
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 
 # Pasted masks (N, H, W), or N run-length masks as pycocotools has them.
 Masks = torch.Tensor | list
@@ -44,6 +46,7 @@ class Detections:
         classes: int64 (N,), 0 to C-1.
         masks: bool (N, H, W) wherever the model left them, or N RLE dicts; None without masks.
         images: (N,), the image that each is in, by its id or its number; None if all are in one.
+        class_names: C names, where they are known.
 
     Examples:
         >>> found = Detections.from_json("output/iif/lvis_instances_results.json")
@@ -56,6 +59,7 @@ class Detections:
     classes: np.ndarray
     masks: Masks | None = None
     images: np.ndarray | None = None
+    class_names: Sequence[str] | None = None
 
     @classmethod
     def none(cls) -> Detections:
@@ -189,6 +193,54 @@ class Detections:
                 record["segmentation"] = {"size": list(rle["size"]), "counts": counts}
         return records
 
+    def to_supervision(self) -> Any:
+        """A `supervision.Detections` of one image, with the names as `data["class_name"]`.
+
+        Raises:
+            ConfigError: supervision is not installed.
+            DataError: they are of several images.
+        """
+        supervision = _needed("supervision")
+        if self.images is not None and len(set(self.images.tolist())) > 1:
+            raise DataError(
+                "supervision's Detections are of one image, these of several; take those of one: "
+                "found.take(found.images == image_id)"
+            )
+        return supervision.Detections(
+            xyxy=self.corners,
+            mask=self._pasted(),
+            confidence=self.scores.astype(np.float32),
+            class_id=self.classes,
+            data={} if self.class_names is None else {"class_name": self._names()},
+        )
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`, a row a detection: class, class_name where names are known, score,
+        and x, y, width, height in pixels; image_id first where they are of several images.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        columns = {} if self.images is None else {"image_id": self.images}
+        columns["class"] = self.classes
+        if self.class_names is not None:
+            columns["class_name"] = self._names()
+        columns["score"] = self.scores
+        columns |= dict(zip(("x", "y", "width", "height"), self.boxes.T))
+        return _needed("pandas").DataFrame(columns)
+
+    def _names(self) -> np.ndarray:
+        return np.array([self.class_names[label] for label in self.classes], dtype=object)
+
+    def _pasted(self) -> np.ndarray | None:
+        """bool (N, H, W)."""
+        rles = self.encoded().masks
+        if not rles or None in rles:
+            return None
+        from hotcoco import mask
+
+        return np.stack([mask.decode(rle) for rle in rles]).astype(bool)
+
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
         """Those of several, which have `images` and, if masks, encoded ones; in their order."""
@@ -204,6 +256,7 @@ class Detections:
             np.concatenate([part.classes for part in parts]),
             masks,
             np.concatenate([part.images for part in parts]),
+            parts[0].class_names,
         )
 
     def __len__(self) -> int:
@@ -224,8 +277,14 @@ class Detections:
             masks = masks[torch.as_tensor(index, device=masks.device)]
         elif masks is not None:
             masks = [masks[i] for i in index]
-        images = None if self.images is None else self.images[index]
-        return Detections(self.boxes[index], self.scores[index], self.classes[index], masks, images)
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            scores=self.scores[index],
+            classes=self.classes[index],
+            masks=masks,
+            images=None if self.images is None else self.images[index],
+        )
 
     def scored(self, scores: np.ndarray) -> Detections:
         """The same with other scores, (N,)."""
@@ -252,3 +311,10 @@ class Detections:
             for place, rle in zip(places, mask.encode(columns.transpose(2, 1, 0))):
                 masks[place] = rle
         return replace(self, masks=masks)
+
+
+def _needed(library: str) -> ModuleType:
+    try:
+        return import_module(library)
+    except ImportError:
+        raise ConfigError(f"{library} is missing: pip install 'iif_d2[results]'") from None

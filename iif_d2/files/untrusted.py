@@ -29,8 +29,11 @@ _MOST_CHARACTERS = 1 << 20
 _MOST_ALIASES = 100
 
 
-def load_tensors(path: str) -> Any:
+def load_tensors(path: str, mapped: bool = False) -> Any:
     """What a file of torch's holds, on the CPU, as far as `weights_only` admits it.
+
+    Args:
+        mapped: leave the tensors in the file until they are looked at.
 
     Raises:
         CheckpointError: it would grow when read.
@@ -39,7 +42,8 @@ def load_tensors(path: str) -> Any:
     import torch
 
     with open(path, "rb") as file:
-        if file.read(len(_ZIP)) == _ZIP:
+        zipped = file.read(len(_ZIP)) == _ZIP
+        if zipped:
             with zipfile.ZipFile(file) as archive:
                 size = sum(entry.file_size for entry in archive.infolist())
             if size > os.path.getsize(path):
@@ -47,7 +51,7 @@ def load_tensors(path: str) -> Any:
                     f"checkpoint {path} would grow to {size:,} bytes when read; torch compresses "
                     f"nothing, so it was not written by torch"
                 )
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipped)
 
 
 def load_plain_pickle(path: str | os.PathLike) -> Any:
@@ -190,13 +194,10 @@ def check_yaml(
         raise ConfigError(f"config {above[0]} stands on {_MOST_FILES} files and more; use fewer")
     try:
         with open(path, encoding="utf-8") as file:
-            content = parse_yaml(file.read(_MOST_CHARACTERS + 1), f"config {path}")
-    except (ValueError, yaml.YAMLError) as error:
+            text = file.read(_MOST_CHARACTERS + 1)
+    except ValueError as error:
         raise ConfigError(f"config {path} is not valid yaml: {error}; correct it there") from None
-    version = content.get("VERSION", 2)  # Detectron2 converts 1, and fails obscurely at others
-    if version not in (1, 2) or isinstance(version, (bool, float)):
-        raise ConfigError(f"config {path}: VERSION is {version!r}; write 2, or 1 for an old one")
-    _check_sections(path, content, defaults)
+    content = _parsed(text, f"config {path}", defaults)
     bases, merged = content.pop("_BASE_", []), {}
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or not base.strip():
@@ -217,6 +218,35 @@ def check_yaml(
     return merged
 
 
+def check_yaml_text(text: str, where: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What the text of a config says that came without a file: it stands on no other one.
+
+    Args:
+        where: what messages call it.
+        defaults: see `check_yaml`.
+
+    Raises:
+        ConfigError: see `check_yaml`; or it names a base.
+    """
+    content = _parsed(text, where, defaults)
+    if "_BASE_" in content:
+        raise ConfigError(f"{where}: it names a _BASE_, a file; write out all that it has")
+    return content
+
+
+def _parsed(text: str, where: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a config's text."""
+    try:
+        content = parse_yaml(text, where)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{where} is not valid yaml: {error}; correct it there") from None
+    version = content.get("VERSION", 2)  # Detectron2 converts 1, and fails obscurely at others
+    if version not in (1, 2) or isinstance(version, (bool, float)):
+        raise ConfigError(f"{where}: VERSION is {version!r}; write 2, or 1 for an old one")
+    _check_sections(where, content, defaults)
+    return content
+
+
 def _merge(content: Mapping[str, Any], into: dict[str, Any]) -> None:
     """Section by section, as Detectron2 does with a base and the file that stands on it."""
     for key, value in content.items():
@@ -227,21 +257,19 @@ def _merge(content: Mapping[str, Any], into: dict[str, Any]) -> None:
 
 
 def _check_sections(
-    path: str, content: Mapping[Any, Any], defaults: Mapping[str, Any], parent: str = ""
+    where: str, content: Mapping[Any, Any], defaults: Mapping[str, Any], parent: str = ""
 ) -> None:
     for key, value in content.items():
         if not isinstance(key, str):
-            raise ConfigError(
-                f"config {path}: {parent}{key!r} is a {type(key).__name__}; keys are words"
-            )
+            raise ConfigError(f"{where}: {parent}{key!r} is a {type(key).__name__}; keys are words")
         node, name = defaults.get(key), f"{parent}{key}"
         if isinstance(node, dict):
             if not isinstance(value, dict):
                 raise ConfigError(
-                    f"config {path}: {name} is {repr(value)[:80]}, and other keys belong under it; "
+                    f"{where}: {name} is {repr(value)[:80]}, and other keys belong under it; "
                     f"write one of {name}.{', '.join(list(node)[:3])}, ... or leave it out"
                 )
-            _check_sections(path, value, node, f"{name}.")
+            _check_sections(where, value, node, f"{name}.")
 
 
 def parse_yaml(text: str, where: str) -> dict[Any, Any]:

@@ -270,7 +270,7 @@ def test_command_writes_what_loads_without_this_package(tiny_cfg, tmp_path, caps
     written = {path.name for path in tmp_path.iterdir()} - {"out"}
     assert written == {"model.pth", "folded.pth", "folded.yaml", "last_checkpoint"}
     saved = torch.load(folded, weights_only=True)
-    assert saved.keys() == {"model", "folded"}
+    assert saved.keys() == {"model", "folded", "config", "class_frequency"}
     assert not any("method" in key for key in saved["model"])
     assert "OUTPUT_DIR" not in folded.with_suffix(".yaml").read_text()
     torch.save([{"image": image(), "height": 64, "width": 64}], tmp_path / "inputs.pt")

@@ -45,7 +45,7 @@ def test_help_lists_the_commands_and_another_word_is_refused(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [(), *((name,) for name in COMMANDS if name not in {"check-data", "demo", "sweep"})]
+    "command", [(), *((name,) for name in COMMANDS if name not in {"check-data", "sweep"})]
 )
 def test_help_waits_for_neither_torch_nor_detectron2(command):
     code = (
@@ -84,6 +84,8 @@ ORDERS = {  # what may stand in any order
     "sweep": [*TRAINED, ["--output", "o"], ["--masks", "3"]],
     "report": [["run1", "run2"], ["--output", "o"], ["--seed", "1"], TRAINED[1]],
     "check-data": [["a", "b"], ["--plot", "o"]],
+    "predict": [["a.png", "b.png"], ["--weights", "w"], ["--output", "o"], TRAINED[1]],
+    "package": [["weights"], ["--output", "o"], ["--half"], TRAINED[1]],
     "convert": [["weights"], ["--output", "o"]],
     "frequency": [["source"], ["--csv", "o"], ["--all"]],
     "summary": [["run"], ["--import", "a"]],

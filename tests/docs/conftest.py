@@ -46,7 +46,9 @@ def _run(output, config: str) -> None:
     (output / "config.yaml").write_text(cfg.dump())
     model = finding_model(cfg)
     settle_frequencies(model, training=True, checkpoint="")
-    LongTailCheckpointer(model, str(output)).save("model_final")
+    checkpointer = LongTailCheckpointer(model, str(output))
+    checkpointer.config = cfg.dump()
+    checkpointer.save("model_final")
     (output / "inference").mkdir()
     save_results(output / "inference" / "results.json", {"my_val": {"bbox": {"AP": 8.1}}})
     found = {"image_id": 7, "category_id": 1, "bbox": [4, 4, 20, 20], "score": 0.75}
@@ -66,6 +68,7 @@ def given(folder, monkeypatch) -> dict:
         **{name: getattr(iif_d2, name) for name in iif_d2.__all__},
         "build_method": iif_d2.methods.build_method,
         "cfg": cfg,
+        "iif_d2": iif_d2,
         "frequency": iif_d2.count_class_frequency("my_train"),
         "image": torch.zeros(3, 64, 64),
         "model": finding_model(cfg),

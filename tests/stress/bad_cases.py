@@ -402,8 +402,10 @@ def flipped(content: bytes, seed: int) -> bytes:
 
 
 def all_cases() -> list[Case]:
+    from .carried_cases import carried_cases
+
     makers = (
         annotation_cases, validation_cases, frequency_cases, config_cases, image_cases,
-        checkpoint_cases, pretrained_cases,
+        checkpoint_cases, pretrained_cases, carried_cases,
     )  # fmt: skip
     return [case for make in makers for case in make()]

@@ -162,6 +162,12 @@ def _checkpoint(path: Path) -> None:
     loader.load(str(path))
 
 
+def _load(path: Path) -> None:
+    import iif_d2
+
+    iif_d2.load(path, device="cpu")
+
+
 def _pretrained(path: Path) -> None:
     from iif_d2.modeling import TimmBackbone
 
@@ -181,7 +187,7 @@ def _validation(path: Path) -> None:
 READERS = {
     "count": _count, "instances": _instances, "truth": _truth, "frequency": _frequency,
     "config": _config, "image": _image, "checkpoint": _checkpoint, "pretrained": _pretrained,
-    "validation": _validation,
+    "validation": _validation, "load": _load,
 }  # fmt: skip
 
 

@@ -21,10 +21,10 @@ from ..checkpoint import check_class_names, load_trained_model, trained_frequenc
 from ..config import load_config
 from ..data import config_frequency, known_frequency, require_registered
 from ..errors import ConfigError
-from ..evaluation import Detections
+from ..evaluation import Detections, dataset_ground_truth
 from ..evaluation.detect import detect, read_picture
 from ..files import write_atomically
-from ..plots.drawing import draw_detections, side_by_side, stacked
+from ..plots.drawing import draw_detections, judged, side_by_side, stacked
 from .arguments import add_model_arguments
 
 
@@ -158,7 +158,11 @@ def draw_folder(
                 about = {"file_name": path, "image_id": image_id, "model": title}
                 about |= {"class": label, "class_name": class_names[label]}
                 records.append(about | result)
-        panels = [draw_detections(image, one, class_names, groups) for one in shown]
+        right = _marks(dataset, image_id, shown) if annotations else [None] * len(shown)
+        panels = [
+            draw_detections(image, found, class_names, groups, marks)
+            for found, marks in zip(shown, right)
+        ]
         drawn = side_by_side(panels, panel_titles)
         _save(file, drawn)
         if figure:
@@ -244,6 +248,18 @@ def _keep_apart(outputs: dict[str, str | None], others: Iterable[str]) -> None:
             )
         if path:
             there.add(os.path.realpath(path))
+
+
+def _marks(dataset: str, image_id: int | str, shown: Sequence[Detections]) -> list:
+    """Which detections are right, None for the objects, which are the first of `shown`."""
+    truth = None
+    if MetadataCatalog.get(dataset).get("json_file"):  # else every class counts
+        truth = dataset_ground_truth(dataset)
+    marks: list = [None]
+    for found in shown[1:]:
+        counts = truth and truth.looked_for(truth.index(image_id), found.classes)
+        marks.append(judged(found, shown[0], counts)[0])
+    return marks
 
 
 def _save(path: str, pixels: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 _WIDEST = 0.5  # of the picture's width: a longer label goes on in the next line
 _PADDING = 0.25  # of the letters' height, around the text
 _LINE = 1.2  # from line to line, by the letters' height
+_HIDES = 2.5  # a label on an object, against one that is half a picture from its own
 _FAR = 0.5  # of the letters' height: a label farther from its object has a line to it
 
 
@@ -117,7 +118,7 @@ def place_labels(
         # From each place to each point of the outline.
         nearest = np.clip(label.points, rectangles[:, None, :2], rectangles[:, None, 2:])
         distance = np.linalg.norm(nearest - label.points, axis=2).min(axis=1)
-        cost = hidden.sum(axis=1) / label.area + distance / (0.5 * min(width, height))
+        cost = _HIDES * hidden.sum(axis=1) / label.area + distance / (0.5 * min(width, height))
         best = int(np.argmin(np.where(free, cost, np.inf)))
         corners.append((float(places[best, 0]), float(places[best, 1])))
         taken = np.vstack([taken, rectangles[best]])

@@ -19,20 +19,30 @@ _SPARSE = 20  # a group with fewer than one in so many classes says little
 class Group:
     """Classes with a similar number of training images, as LVIS divides them.
 
+    The colours are near Okabe and Ito's, which colour-blind readers can tell apart. Text in them
+    can be read, too: its contrast is 4.5 or more.
+
     Attributes:
         name: a word for it.
-        color: red, green and blue in [0, 1]; of Okabe and Ito's, which colour-blind readers can
-            tell apart.
+        light: its colour on white, as "#rrggbb".
+        dark: its colour on black.
     """
 
     name: str
-    color: tuple[float, float, float]
+    light: str
+    dark: str
+
+    @property
+    def color(self) -> tuple[float, float, float]:
+        """Red, green and blue in [0, 1], on white."""
+        red, green, blue = bytes.fromhex(self.light[1:])
+        return red / 255, green / 255, blue / 255
 
 
 GROUPS = {
-    "r": Group("rare", (0.84, 0.37, 0.0)),
-    "c": Group("common", (0.0, 0.45, 0.7)),
-    "f": Group("frequent", (0.0, 0.62, 0.45)),
+    "r": Group("rare", "#b84700", "#ff9d5c"),
+    "c": Group("common", "#00528a", "#5aa2f0"),
+    "f": Group("frequent", "#007f5b", "#62e0b5"),
 }
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from torch import nn
 
+    from ..evaluation import Detections
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_mutually_exclusive_group()
@@ -160,7 +162,11 @@ def draw_folder(
                 about = {"file_name": path, "image_id": image_id, "model": title}
                 about |= {"class": label, "class_name": class_names[label]}
                 records.append(about | result)
-        panels = [draw_detections(image, one, class_names, groups) for one in shown]
+        right = _marks(dataset, image_id, shown) if annotations else [None] * len(shown)
+        panels = [
+            draw_detections(image, found, class_names, groups, marks)
+            for found, marks in zip(shown, right)
+        ]
         drawn = side_by_side(panels, panel_titles)
         save_picture(file, drawn)
         if figure:
@@ -198,6 +204,23 @@ def _chosen(name: str, records: Sequence[dict], image_ids: Sequence[str]) -> lis
     if unknown:
         raise ConfigError(f"--image-ids: {name} has no image {', '.join(unknown)}")
     return [by_id[image_id] for image_id in dict.fromkeys(image_ids)]
+
+
+def _marks(dataset: str, image_id: int | str, shown: Sequence[Detections]) -> list:
+    """Which detections are right, None for the objects, which are the first of `shown`."""
+    from detectron2.data import MetadataCatalog
+
+    from ..evaluation import dataset_ground_truth
+    from ..plots.drawing import judged
+
+    truth = None
+    if MetadataCatalog.get(dataset).get("json_file"):  # else every class counts
+        truth = dataset_ground_truth(dataset)
+    marks: list = [None]
+    for found in shown[1:]:
+        counts = truth and truth.looked_for(truth.index(image_id), found.classes)
+        marks.append(judged(found, shown[0], counts)[0])
+    return marks
 
 
 def _check_sizes(configs: Sequence[CfgNode]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from ..errors import CheckpointError
 from ..files import csv_text, write_atomically
 from ..frequency import ClassFrequency
 from ..groups import GROUPS
-from .plotting import figure_of, save_figure
+from .plotting import FIRST, SECOND, figure_of, save_figure
 
-COLORS = ("#0072b2", "#009e73", "#cc79a7", "#d55e00")  # Okabe and Ito's
+# Colours and markers of methods side by side, none a group's: the first pale, the second strong.
+_STYLES = ((FIRST[0], "o"), (SECOND[0], "D"), ("#e69f00", "s"), ("#111111", "^"), ("#56b4e9", "v"))
 
 
 def classifier_norms(checkpoint: str) -> np.ndarray:
@@ -41,17 +43,51 @@ def write_norms(
     for place, index in enumerate(order):
         values = [f"{norm[place]:.4f}" for norm in norms.values()]
         table.append([frequency.class_names[index], frequency.image_count[index], *values])
-    figure, axes = figure_of(6.5, 3.5)
-    for color, (label, norm) in zip(COLORS[::3], norms.items()):
+    paths = _table_and_figure(output, "norms", table)
+    draw_norms(paths[1], norms, frequency.groups()[order])
+    return paths
+
+
+def draw_norms(path: str, norms: Mapping[str, np.ndarray], groups: np.ndarray) -> None:
+    """Each method's norms divided by their mean, and how far they spread.
+
+    Args:
+        norms: (C,) by label, from the most to the fewest training images; so are the groups.
+        groups: (C,) of "r", "c", "f".
+    """
+    figure, axes = figure_of(7, 4)
+    spreads = {}
+    for (color, marker), (label, norm) in zip(_STYLES, norms.items()):
         share = norm / norm.mean()
-        axes.plot(share, ".-", color=color, lw=0.8, label=f"{label}: spread {share.std():.2f}")
-    groups = frequency.groups()[order]
-    for group in "fc":  # where one group ends and the next begins
-        axes.axvline(np.flatnonzero(groups == group).max(initial=-1) + 0.5, color="0.7", lw=0.8)
-    axes.set_xlabel("class, from most to fewest training images (lines: frequent | common | rare)")
+        spreads[label] = share.std()
+        axes.plot(
+            share, color=color, marker=marker, ms=4, lw=0.9, label=f"{label}: {spreads[label]:.2f}"
+        )
+    name_groups(axes, groups)
+    most, least = (pick(spreads, key=lambda label: spreads[label]) for pick in (max, min))
+    axes.set_title(
+        f"{most}'s classifier norms spread most ({spreads[most]:.2f}), {least}'s least "
+        f"({spreads[least]:.2f})\n",
+        weight="bold", fontsize=10,
+    )  # fmt: skip
+    axes.set_xlabel("class, from most to fewest training images")
     axes.set_ylabel("weight norm / mean norm")
-    axes.legend(fontsize=8)
-    return _written(output, "norms", table, figure)
+    axes.legend(fontsize=8, title="standard deviation", title_fontsize=8)
+    save_figure(figure, path)
+
+
+def name_groups(axes: Any, groups: np.ndarray) -> None:
+    """Lines between groups of neighbouring classes, and each group's name above its classes."""
+    for letter, group in GROUPS.items():
+        places = np.flatnonzero(groups == letter)
+        if not len(places):
+            continue
+        if places[0]:
+            axes.axvline(places[0] - 0.5, color="0.7", lw=0.8)
+        axes.text(
+            places.mean(), 1.01, group.name, color=group.light, ha="center", va="bottom",
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
 
 
 def background_false_positives(json_file: str, detections: str, groups: np.ndarray) -> dict:
@@ -93,23 +129,42 @@ def write_false_positives(
     counts = {
         label: background_false_positives(json_file, path, groups) for label, path in detections
     }
-    table = [["method", *(group.name for group in GROUPS.values())]]
-    figure, axes = figure_of(6.5, 3.5)
-    width = 0.8 / len(counts)
+    table: list[list] = [["method", *(group.name for group in GROUPS.values())]]
+    table += [[label, *by_group.values()] for label, by_group in counts.items()]
+    paths = _table_and_figure(output, "false_positives", table)
+    draw_false_positives(paths[1], counts)
+    return paths
+
+
+def draw_false_positives(path: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Bars of each method by group; counts are {"r": n, "c": n, "f": n} by label."""
+    figure, axes = figure_of(7.5, 4)
+    height = 0.8 / len(counts)
     for place, (label, by_group) in enumerate(counts.items()):
-        values = [by_group[group] for group in GROUPS]
-        table.append([label, *values])
-        at = np.arange(len(values)) + (place - (len(counts) - 1) / 2) * width
-        bars = axes.bar(at, values, width * 0.95, color=COLORS[place % len(COLORS)], label=label)
-        axes.bar_label(bars, fontsize=7)
-    axes.set_xticks(range(len(GROUPS)), [group.name for group in GROUPS.values()])
-    axes.set_ylabel("detections on background")
+        at = np.arange(len(GROUPS)) + (place - (len(counts) - 1) / 2) * height
+        bars = axes.barh(
+            at, [by_group[group] for group in GROUPS], 0.92 * height,
+            color=_STYLES[place % len(_STYLES)][0], label=label,
+        )  # fmt: skip
+        axes.bar_label(bars, fontsize=8, padding=3)
+    totals = {label: sum(by_group.values()) for label, by_group in counts.items()}
+    fewest = min(totals, key=lambda label: totals[label])
+    axes.set_title(
+        f"{fewest} has the fewest detections on background: {totals[fewest]:,}", weight="bold",
+        fontsize=10,
+    )  # fmt: skip
+    axes.set_yticks(range(len(GROUPS)), [group.name for group in GROUPS.values()])
+    for tick, group in zip(axes.get_yticklabels(), GROUPS.values()):
+        tick.set_color(group.light)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("detections on background, by the group of the class that they name")
     axes.legend(fontsize=8)
-    return _written(output, "false_positives", table, figure)
+    save_figure(figure, path)
 
 
-def _written(output: str, name: str, table: list[list], figure) -> list[str]:
+def _table_and_figure(output: str, name: str, table: list[list]) -> list[str]:
+    """Write the table; its path and that of the figure."""
     paths = [os.path.join(output, f"{name}.{ending}") for ending in ("csv", "png")]
     write_atomically(paths[0], csv_text(table))
-    save_figure(figure, paths[1])
     return paths

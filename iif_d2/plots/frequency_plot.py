@@ -45,7 +45,10 @@ def plot_frequency(
     groups, handles = frequency.groups()[order], []
     for letter, group in GROUPS.items():
         here = groups == letter
-        heights, label = frequency.image_count[order][here], f"{group.name} ({here.sum()})"
+        heights, label = (
+            frequency.image_count[order][here],
+            f"{group.name} ({here.sum() or 'no class'})",
+        )
         axes[0].bar(rank[here], heights, 1.0, color=group.color)
         handles.append(Patch(color=group.color, label=label))  # bars of no class have no colour
     if frequency.instance_count is not None:

@@ -6,6 +6,10 @@ import io
 
 from ..files import write_atomically
 
+# What is compared, in every figure and on the page: the first is what there was, a pale grey, the
+# second what is new. Neither is a group's colour. On white, and on black.
+FIRST, SECOND = ("#818a94", "#98a2ad"), ("#6f2da8", "#d2a8ff")
+
 
 def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs):
     """(figure, axes) of so many inches; kwargs as of `Figure.subplots`."""

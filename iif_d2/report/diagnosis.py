@@ -132,7 +132,8 @@ def changes(
 ) -> tuple[list[Change], list[Change]]:
     """What changed from the first to the second: the metrics, and the classes that moved most.
 
-    A class's change is named by its number. The last use of the diagnoses' evaluations.
+    The classes are sorted by their difference, the largest gain first. A class's change is named by
+    its number. The last use of the diagnoses' evaluations.
     """
     first, second = (diagnosis.evaluation for diagnosis in diagnoses)
     whole = compare(first, second, n_bootstrap=bootstrap, seed=seed)
@@ -148,7 +149,7 @@ def changes(
             evaluation.evaluate()
         alone = compare(first, second, n_bootstrap=bootstrap, seed=seed)
         classes.append(_change(str(row["cat_id"] - 1), alone, "AP"))
-    return metrics, classes
+    return metrics, sorted(classes, key=lambda change: -change.difference)
 
 
 def _change(name: str, compared: dict, metric: str) -> Change:

@@ -1,6 +1,4 @@
-"use strict";
 const plots = JSON.parse(document.getElementById("plots").textContent);
-const root = document.documentElement;
 const narrow = window.matchMedia("(max-width: 40rem)");
 let shown = null; // the classes that the filter leaves; null: all
 
@@ -24,8 +22,8 @@ function axis(plot, which) {
   const names = plot.ticks?.[which];
   if (!names) return styled;
   // More names than fit are left to the pointer.
-  const crowded = names.length > 30 && narrow.matches;
-  const font = { size: names.length > 30 ? 8 : 12 };
+  const crowded = names.length > 80 || (names.length > 30 && narrow.matches);
+  const font = { size: names.length > 30 ? (plot.square ? 8 : 10) : 12 };
   const turned = which === "xaxis" && (narrow.matches || names.length > 8);
   return {
     ...styled, tickmode: "array", tickvals: names.map((_, place) => place), ticktext: names.map(tick),
@@ -33,40 +31,70 @@ function axis(plot, which) {
   };
 }
 
+const GROUPS = { r: "--rare", c: "--common", f: "--frequent" };
+// On paper every plot has the same width; see page.css.
+const printing = () => root.classList.contains("printing");
+
 function layout(plot) {
+  const phone = narrow.matches && !printing();
+  const named = plot.layout.annotations?.length; // groups, above the plot
   return {
-    height: narrow.matches ? 350 : 420,
+    height: phone ? 350 : 420,
     ...plot.layout,
-    ...(plot.square && narrow.matches ? { height: 400 } : {}),
-    ...(plot.ticks?.xaxis && !plot.square && narrow.matches ? { height: 250 } : {}),
+    ...(printing() ? { width: 680 } : {}),
+    ...(plot.square && phone ? { height: 400 } : {}),
+    ...(plot.ticks?.xaxis && plot.layout.margin && !plot.square && phone ? { height: 250 } : {}),
     xaxis: axis(plot, "xaxis"),
     yaxis: axis(plot, "yaxis"),
     shapes: (plot.layout.shapes || []).map((s) => ({ ...s, line: { width: 1, ...s.line, color: color("--faint") } })),
+    annotations: (plot.layout.annotations || []).map(({ group, ...a }) => ({ ...a, font: { color: color(GROUPS[group]), size: 14 } })),
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: color("--ink"), size: narrow.matches ? 11 : 13 },
+    font: { color: color("--ink"), size: phone ? 11 : 13, family: "system-ui, sans-serif" },
     hoverlabel: { bgcolor: color("--wash"), bordercolor: color("--line"), font: { color: color("--ink") } },
-    colorway: [color("--one"), color("--two")],
     modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--faint"), activecolor: color("--ink") },
-    legend: { orientation: "h", y: 1.12 },
+    legend: { orientation: "h", yanchor: "bottom", y: named ? 1.08 : 1.01 },
     showlegend: plot.data.length > 1,
-    margin: plot.layout.margin || { l: 50, r: 15, t: 30, b: 50 },
-    dragmode: narrow.matches ? false : "zoom", // a finger scrolls the page
+    margin: plot.layout.margin || { l: 50, r: 15, t: named ? 70 : 40, b: 50 },
+    dragmode: phone ? false : "zoom", // a finger scrolls the page
     hovermode: "closest",
   };
 }
 
+// A trace says in `meta` which run it shows, which decides its symbol and colour in every plot, and
+// of which groups its classes are, whose colours come first.
 function traces(plot) {
-  return plot.data.map((trace, number) => {
+  const drawn = plot.data.map((trace) => {
     if (trace.type === "heatmap")
       return { ...trace, colorscale: [[0, color("--wash")], [1, color("--heat")]], textfont: { color: color("--ink") }, showscale: false };
-    const styled = { ...trace, marker: { symbol: number ? "diamond-open" : "circle", size: 8, opacity: 0.85, line: { width: number ? 2 : 0 } } };
-    if (trace.type === "bar") delete styled.marker;
-    if (!plot.byClass || !shown) return styled;
-    const keep = trace.customdata.map(([index]) => shown.has(index));
-    for (const key of ["x", "y", "text", "customdata"]) styled[key] = trace[key].filter((_, i) => keep[i]);
+    const second = trace.meta?.run !== 0;
+    const own = color(second ? "--two" : "--one");
+    const styled = { ...trace, line: { color: own } };
+    let groups = trace.meta?.groups;
+    if (plot.byClass && shown) {
+      const keep = trace.customdata.map(([index]) => shown.has(index));
+      for (const key of ["x", "y", "text", "customdata"]) styled[key] = trace[key].filter((_, i) => keep[i]);
+      groups = groups?.filter((_, i) => keep[i]);
+    }
+    const colors = groups ? groups.map((letter) => color(GROUPS[letter])) : own;
+    styled.marker = { color: colors };
+    if (trace.type === "bar") return styled;
+    const open = trace.meta?.run === 1;
+    styled.marker = { color: colors, symbol: open ? "diamond-open" : "circle", size: open ? 9 : 8, opacity: 0.85, line: { width: open ? 2 : 0 } };
+    if (trace.error_x) styled.error_x = { ...trace.error_x, color: color("--faint") };
     return styled;
   });
+  // Where groups have the colours, the legend shows a run by its symbol alone.
+  const legend = [];
+  for (const trace of drawn) {
+    if (!trace.meta?.groups || trace.type === "bar" || drawn.length < 2) continue;
+    trace.showlegend = false;
+    legend.push({
+      type: "scatter", mode: "markers", name: trace.name, x: [null], y: [null], hoverinfo: "skip",
+      marker: { ...trace.marker, color: color("--ink") },
+    });
+  }
+  return [...drawn, ...legend];
 }
 
 // A plot is drawn when it comes near the screen, and again when what it shows has changed.
@@ -80,7 +108,7 @@ function drawStale(keys) {
   for (const key of keys) {
     if (!stale.delete(key)) continue;
     const place = document.getElementById("plot-" + key);
-    Plotly.react(place, traces(plots[key]), layout(plots[key]), { ...options, displayModeBar: !narrow.matches });
+    Plotly.react(place, traces(plots[key]), layout(plots[key]), { ...options, displayModeBar: !narrow.matches && !printing() });
   }
 }
 function draw(which) {
@@ -101,20 +129,27 @@ const observer = new IntersectionObserver((entries) => {
   drawStale(near);
 }, { rootMargin: "600px" });
 for (const place of document.querySelectorAll(".plot")) observer.observe(place);
+// After theme.js's: the theme has changed by then, and every plot is stale.
 window.addEventListener("beforeprint", () => drawStale(Object.keys(plots)));
 narrow.addEventListener("change", () => draw(() => true));
 
-function setTheme(dark) {
-  root.dataset.theme = dark ? "dark" : "light";
-  root.style.colorScheme = root.dataset.theme;
-  const button = document.getElementById("theme");
-  button.setAttribute("aria-pressed", String(dark));
-  draw(() => true);
-}
+root.addEventListener("theme", () => draw(() => true));
 
-const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
-prefersDark.addEventListener("change", (event) => setTheme(event.matches));
-document.getElementById("theme").addEventListener("click", () => setTheme(root.dataset.theme !== "dark"));
+// The menu says which section is on the screen.
+const links = [...document.querySelectorAll("nav a")];
+const here = new Set();
+const places = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) here.add("#" + target.id);
+    else here.delete("#" + target.id);
+  }
+  const now = links.find((link) => here.has(link.hash));
+  for (const link of links) link.removeAttribute("aria-current");
+  if (!now) return links[0]?.parentElement.scrollTo({ left: 0 });
+  now.setAttribute("aria-current", "true");
+  now.parentElement.scrollTo({ left: now.offsetLeft - 40 }); // not scrollIntoView, which would stop the page
+}, { rootMargin: "-20% 0px -70%" });
+for (const section of document.querySelectorAll("main > section")) places.observe(section);
 
 // Sorting: numbers by value with what is missing last, everything else as text.
 const collator = new Intl.Collator("en", { numeric: true });
@@ -172,4 +207,4 @@ document.getElementById("curve")?.addEventListener("change", (event) => {
   draw((other) => other === plot);
 });
 
-setTheme(prefersDark.matches);
+draw(() => true);

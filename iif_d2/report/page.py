@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import IIFError
-from ..evaluation import METRICS
 from ..evaluation.ground_truth import GroundTruth
 from ..frequency import ClassFrequency
 from ..groups import GROUPS
 from .diagnosis import TIDE, Change, Diagnosis
 from .plots import page_plots
 from .runs import Run
+from .templates import render_template
+from .verdict import COLUMNS, about, headline, results_rows, verdict
 
 
 def render(
@@ -35,32 +35,28 @@ def render(
     """The page as one html text, which loads nothing.
 
     Raises:
-        IIFError: plotly or Jinja2 is not installed.
+        IIFError: plotly is not installed.
     """
     try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise IIFError(f"the report needs {error.name}: pip install 'iif_d2[report]'") from None
     names = [category.name for category in truth.categories]
     classes = _class_table(runs, diagnoses, truth, frequency, groups)
     plots = page_plots(runs, diagnoses, names, classes, changed)
-    environment = Environment(
-        loader=PackageLoader(__package__, "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["number"] = _number
-    return environment.get_template("page.html").render(
-        title=" and ".join(run.name for run in runs),
+    results = results_rows([(run.name, run.results()) for run in runs])
+    metrics = changed[0] if changed else []
+    intervals = bool(metrics) and metrics[0].interval is not None
+    return render_template(
+        "page.html",
+        title=headline([run.name for run in runs], metrics, results, dataset),
+        about=about(len(runs), intervals, num_images, dataset),
+        verdict=verdict(metrics),
         runs=[run.name for run in runs],
-        dataset=dataset,
-        num_images=num_images,
+        folders=[(run.name, run.folder) for run in runs],
         threshold=threshold,
-        results=[(run.name, run.results()) for run in runs],
-        metrics=list(METRICS),
+        results=results,
+        metrics=COLUMNS,
         frequency=frequency,
         classes=classes,
         group_names={letter: group.name for letter, group in GROUPS.items()},
@@ -108,6 +104,14 @@ def _class_table(
             missed = 100 * diagnosis.confusion[:size, size] / objects
             columns.append((f"% found, {run.name}", found))
             columns.append((f"% missed, {run.name}", missed))
+    # The largest gain first, else the highest AP.
+    of = "box AP" if "box AP" in aps else next(iter(aps), None)
+    keys = [title for title, _ in columns]
+    by = f"{of}, difference" if len(runs) == 2 else f"{of}, {runs[0].name}"
+    table["order"], table["sorted"] = range(size), None
+    if of is not None:
+        table["sorted"] = keys.index(by) + 2  # after the class and its group
+        table["order"] = np.argsort(-columns[keys.index(by)][1], kind="stable").tolist()
     table["norms"] = [run.norms(size) for run in runs]
     table["weights"] = [run.class_weights(size) for run in runs]
     columns += [(f"weight norm, {run.name}", v) for run, v in zip(runs, table["norms"])]
@@ -140,12 +144,6 @@ def _leaves(node: dict, prefix: str = ""):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def _number(value: float, digits: int = 1) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{round(float(value), digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
 
 
 def _script_json(value: Any) -> str:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from ..errors import DataError
 from ..evaluation import Detections
-from ..evaluation.detect import detect, read_picture
+from ..evaluation.detect import read_picture
 from ..evaluation.ground_truth import GroundTruth
-from ..plots.drawing import describe, draw_detections
+from ..plots.drawing import describe, draw_detections, judged
 from .diagnosis import Diagnosis
 from .runs import Run
 
@@ -24,11 +24,13 @@ _QUALITY = 80  # of its JPEG
 
 @dataclass(frozen=True)
 class Picture:
-    """One panel: its title, what is in it in words, and a data URL."""
+    """One panel: its title, what is in it in words, a data URL, and pixels as shown."""
 
     title: str
     alt: str
     url: str
+    width: int
+    height: int
 
 
 def choose(
@@ -78,29 +80,50 @@ def draw(
 ) -> list[tuple[str, list[Picture]]]:
     """(image id, panels) of each picture: the annotations, then what each run finds."""
     names = [category.name for category in truth.categories]
+    ids = [record["image_id"] for record in records]
+    found_by = [run.shown(truth, ids) for run in runs]
     rows = []
-    for record in records:
+    for place, record in enumerate(records):
         image = read_picture(record["file_name"])
-        shown = [("Annotated", Detections.from_annotations(record))]
-        for run in runs:
-            found = detect(run.cfg, run.model, image)
-            shown.append((run.name, found.take(found.scores >= threshold)))
-        panels = [
-            Picture(
-                title,
-                f"{title}: {describe(found, names, groups)}",
-                _data_url(draw_detections(image, found, names, groups)),
-            )
-            for title, found in shown
-        ]
-        rows.append((str(record["image_id"]), panels))
+        annotated = Detections.from_annotations(record)
+        words = f"Annotated: {_objects(len(annotated))}"
+        panels = [_panel(words, "Annotated", image, annotated, names, groups, None)]
+        for run, found in zip(runs, found_by):
+            here = found[place].take(found[place].scores >= threshold)
+            counts = truth.looked_for(truth.index(ids[place]), here.classes)
+            right, taken = judged(here, annotated, counts)
+            words = f"{run.name}: finds {taken.sum()} of {_objects(len(taken))}"
+            words += f", {right.count(False)} wrong"
+            panels.append(_panel(words, run.name, image, here, names, groups, right))
+        rows.append((str(ids[place]), panels))
     return rows
 
 
-def _data_url(pixels: np.ndarray) -> str:
-    picture = Image.fromarray(pixels)
+def _objects(number: int) -> str:
+    return f"{number} object{'' if number == 1 else 's'}"
+
+
+def _panel(
+    title: str,
+    name: str,
+    image: np.ndarray,
+    found: Detections,
+    names: Sequence[str],
+    groups: np.ndarray | None,
+    right: Sequence[bool | None] | None,
+) -> Picture:
+    alt = f"{name}: {describe(found, names, groups, right)}"
+    pixels = draw_detections(image, found, names, groups, right)
+    return Picture(title, alt, *picture_url(Image.fromarray(pixels)))
+
+
+def picture_url(picture: Image.Image) -> tuple[str, int, int]:
+    """A data URL of a picture no wider than the page shows it, its width and its height."""
+    picture = picture.convert("RGB")
     if picture.width > _WIDTH:
-        picture = picture.resize((_WIDTH, round(picture.height * _WIDTH / picture.width)))
+        size = (_WIDTH, max(1, round(picture.height * _WIDTH / picture.width)))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    url = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return url, picture.width, picture.height

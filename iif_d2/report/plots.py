@@ -37,8 +37,11 @@ def page_plots(
         label = f"AP points, {titles[1]} less {titles[0]}"
         metrics, moved = changed
         plots["changed-metrics"] = figures.intervals(metrics, [c.name for c in metrics], label)
-        moved_names = [names[int(change.name)] for change in moved]
-        plots["changed-classes"] = figures.intervals(moved, moved_names, label)
+        numbers = [int(change.name) for change in moved]
+        plots["changed-classes"] = figures.intervals(
+            moved, [names[number] for number in numbers], label,
+            None if classes["groups"] is None else classes["groups"][numbers].tolist(),
+        )  # fmt: skip
     plots |= _confusion(diagnoses, names, classes)
     gains = [(title, [d.tide[key][0] for key in TIDE]) for title, d in zip(titles, diagnoses)]
     plots["tide"] = figures.bars(list(TIDE), gains, "AP50 points lost")
@@ -54,21 +57,27 @@ def page_plots(
 def _by_class(titles: list[str], names: Sequence[str], classes: dict[str, Any]) -> dict[str, dict]:
     """AP, norms and weights of each class against its training images."""
 
-    def plot(values: list, label: str) -> dict:
-        return figures.by_class(names, classes["images"], classes["groups"], values, label)
+    images, groups = classes["images"], classes["groups"]
+
+    def plot(per_run: list, label: str) -> dict:
+        series = [
+            (run, titles[run], values) for run, values in enumerate(per_run) if values is not None
+        ]
+        return figures.by_class(names, images, groups, series, label)
 
     plots = {}
     for what, per_run in classes["aps"].items():
         key = what.replace(" ", "-")
-        plots[key] = plot(list(zip(titles, per_run)), what)
+        plots[key] = plot(per_run, what)
         if len(titles) == 2:
-            difference = [(f"{titles[1]} - {titles[0]}", per_run[1] - per_run[0])]
-            plots[f"{key}-difference"] = plot(difference, f"{what}, difference")
-    plots["norms"] = plot(list(zip(titles, classes["norms"])), "norm of the classifier's row")
+            plots[f"{key}-difference"] = figures.sorted_classes(
+                names, groups, per_run[1] - per_run[0], f"{what}, {titles[1]} less {titles[0]}"
+            )
+    plots["norms"] = plot(classes["norms"], "norm of the classifier's row")
     for kind in ("factor", "shift"):
-        series = [(t, w[1]) for t, w in zip(titles, classes["weights"]) if w and w[0] == kind]
-        if series:
-            plots[f"class-{kind}"] = plot(series, f"class {kind}")
+        per_run = [w[1] if w and w[0] == kind else None for w in classes["weights"]]
+        if any(values is not None for values in per_run):
+            plots[f"class-{kind}"] = plot(per_run, f"class {kind}")
     return plots
 
 

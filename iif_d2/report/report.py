@@ -16,7 +16,7 @@ from ..files import write_atomically
 from .diagnosis import Diagnosis, changes
 from .page import render
 from .pictures import choose, draw
-from .runs import Run
+from .runs import Run, name_runs
 
 
 def make_report(
@@ -53,14 +53,12 @@ def make_report(
 
     Examples:
         >>> print(make_report(["output/softmax", "output/iif"], output="report.html", images=4))
-        report.html (... MB): softmax and iif on 4 images of my_val; open it in a browser
+        report.html (... MB): Softmax and IIF on 4 images of my_val; open it in a browser
     """
     if len(runs) not in (1, 2):
         raise ConfigError(f"report takes one or two runs, not {len(runs)}")
     compared = [Run(folder, opts) for folder in runs]
-    if len({run.name for run in compared}) < len(compared):  # the folders' last parts are the same
-        for number, run in enumerate(compared, start=1):
-            run.name = f"{run.folder} ({number})"
+    name_runs(compared)
     dataset = dataset or next(iter(compared[0].cfg.DATASETS.TEST), "")
     if not dataset:
         raise ConfigError(f"DATASETS.TEST of {runs[0]} is empty; name a data set with --dataset")

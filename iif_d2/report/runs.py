@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from detectron2.data import build_detection_test_loader
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from tqdm import tqdm
 
+from ..annotations.decoding import decode_json
+from ..annotations.masks import mask_problem
+from ..annotations.schema import Id, Rle
 from ..checkpoint import load_trained_model, trained_frequency
 from ..config import load_config
 from ..data import LongTailDatasetMapper
@@ -27,6 +31,51 @@ from ..files import local_path
 from ..frequency import ClassFrequency
 
 
+class _Line(msgspec.Struct, gc=False):
+    """A detection of a results json; its mask stays as it was read, for most are not looked at."""
+
+    image_id: Id
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    score: float
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
+
+    def record(self, size: tuple[int, int], path: str) -> dict[str, Any]:
+        """As `Detections` takes it; its mask is checked, for drawing trusts it.
+
+        Raises:
+            DataError: a mask that is none of an image of this (height, width).
+        """
+        record: dict[str, Any] = msgspec.structs.asdict(self)
+        del record["segmentation"]
+        if self.segmentation == b"null":
+            return record
+        try:
+            mask = msgspec.json.decode(self.segmentation, type=Rle)
+            problem = mask_problem(mask, *size)
+        except msgspec.ValidationError as error:
+            problem = f"is not a run-length mask: {error}"
+        if problem:
+            raise DataError(
+                f"{path}: the segmentation of a detection in image {self.image_id} {problem}; "
+                f"evaluate the model on this data set again"
+            )
+        return record | {"segmentation": msgspec.to_builtins(mask)}
+
+
+def name_runs(runs: Sequence[Run]) -> None:
+    """Call each by its method, or where two have the same by its folder."""
+    for names in (
+        [str(run.cfg.MODEL.LONG_TAIL.METHOD) for run in runs],
+        [os.path.basename(os.path.abspath(run.folder)) for run in runs],
+        [f"{run.folder} ({number})" for number, run in enumerate(runs, start=1)],
+    ):
+        if len(set(names)) == len(runs):
+            break
+    for run, name in zip(runs, names):
+        run.name = name
+
+
 class Run:
     """One OUTPUT_DIR.
 
@@ -35,7 +84,7 @@ class Run:
         opts: KEY VALUE overrides of its config.
 
     Attributes:
-        name: what the page calls it.
+        name: what the page calls it; `name_runs` sets it.
         model: the trained model.
 
     Raises:
@@ -94,13 +143,14 @@ class Run:
     def prepare(self, dataset: str, records: list[dict], truth: GroundTruth) -> None:
         """Find the run's detections on these images, or make and keep them.
 
-        They are looked for where evaluation writes them, then where an earlier report did; older
-        ones than the checkpoint's are not used. Nothing of the run's own is changed.
+        They are looked for where evaluation writes them, then where an earlier report did, on these
+        images or on all; older ones than the checkpoint's are not used. Nothing of the run's own is
+        changed.
         """
         part = "" if len(records) == len(truth) else f"-{len(records)}"
         evaluated = os.path.join(self.folder, "inference", dataset)
-        ours = os.path.join(self.folder, "report", dataset + part)
-        self._places = [evaluated, ours]
+        ours, whole = (os.path.join(self.folder, "report", dataset + p) for p in (part, ""))
+        self._places = list(dict.fromkeys((evaluated, ours, whole)))
         fresh = [
             place for place in self._places if self._is_fresh(os.path.join(place, RESULTS_FILE))
         ]
@@ -113,11 +163,24 @@ class Run:
         category_ids = [category.id for category in truth.categories]
         return Detections.from_json(self._results, category_ids, masks=False)
 
+    def shown(self, truth: GroundTruth, image_ids: Sequence[Id]) -> list[Detections]:
+        """Those in each of these images, with masks where the run has them."""
+        sizes = {image_id: truth.size(truth.index(image_id)) for image_id in image_ids}
+        lines = decode_json(self._results, list[_Line], "a results file of detections")
+        records = [
+            line.record(sizes[line.image_id], self._results)
+            for line in lines
+            if line.image_id in sizes
+        ]
+        category_ids = [category.id for category in truth.categories]
+        found = Detections.from_json(records, category_ids)
+        return [found.take(found.images == image_id) for image_id in image_ids]
+
     def results(self) -> Results:
         """The run's own numbers, else those that the report computed."""
         for path in (
             os.path.join(self.folder, "inference", "results.json"),
-            os.path.join(self._places[1], "results.json"),
+            *(os.path.join(place, "results.json") for place in self._places[1:]),
         ):
             if os.path.isfile(path):
                 return load_results(path)

@@ -9,8 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
-from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from iif_d2 import ClassFrequency, commands, count_class_frequency
@@ -18,10 +16,7 @@ from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.commands import COMMANDS, main
 from iif_d2.commands.arguments import KEYS, SECTIONS, parse
 from iif_d2.config import load_config
-from iif_d2.evaluation import Detections
 from iif_d2.evaluation.results import load_results, results_table, save_results
-from iif_d2.groups import GROUPS
-from iif_d2.plots.drawing import draw_detections
 
 from ..conftest import TINY
 
@@ -176,21 +171,6 @@ def test_demo_draws_what_a_model_finds(tiny_cfg, dataset, tmp_path, capsys):
     (tmp_path / "text.jpg").write_text("no picture")
     line[line.index("--input") + 1] = str(tmp_path / "text.jpg")
     assert main(line) == 2 and "text.jpg cannot be read" in capsys.readouterr().err
-
-
-def test_rare_classes_are_drawn_in_their_colour():
-    instances = Instances((480, 480))
-    instances.pred_boxes = Boxes(torch.tensor([[100.0, 100, 300, 300]]))
-    instances.scores = torch.tensor([0.9])
-    instances.pred_classes = torch.tensor([0])
-    instances.pred_masks = torch.zeros(1, 480, 480, dtype=torch.bool)
-    instances.pred_masks[0, 100:300, 100:300] = True
-    black = np.zeros((480, 480, 3), np.uint8)
-    found = Detections.from_instances(instances)
-    for letter, group in GROUPS.items():
-        drawn = draw_detections(black, found, ["owl"], np.array([letter]))
-        inside = drawn[220:280, 220:280].reshape(-1, 3).mean(0) / 255
-        np.testing.assert_allclose(inside, 0.35 * np.array(group.color), atol=0.1)
 
 
 def test_results_are_kept_with_what_is_missing(tmp_path):

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from iif_d2 import register_long_tail_instances
 from iif_d2.checkpoint import LongTailCheckpointer
+from iif_d2.commands import demo as commands_demo
 from iif_d2.commands import main
 from iif_d2.commands.demo import draw_folder
 from iif_d2.data import LongTailDatasetMapper
@@ -224,3 +225,23 @@ def test_bad_input_is_a_sentence(demo, dataset_name, tmp_path, capsys):
     ):
         assert demo(*arguments) == 2
         assert message in capsys.readouterr().err
+
+
+def test_right_and_wrong_are_marked_where_there_are_annotations(
+    demo, dataset_name, tmp_path, monkeypatch
+):
+    marked = []
+    draw = commands_demo.draw_detections
+
+    def drawing(image, found, names, groups, right):
+        marked.append((len(found), right))
+        return draw(image, found, names, groups, right)
+
+    monkeypatch.setattr(commands_demo, "draw_detections", drawing)
+    arguments = ["--dataset", dataset_name, "--image-ids", "2", "--confidence-threshold", "0.1"]
+    assert demo(*arguments, "--annotations") == 0
+    (objects, annotated), (detections, judgement) = marked
+    assert objects and annotated is None
+    assert len(judgement) == detections > 0 and set(judgement) <= {True, False, None}
+    marked.clear()
+    assert demo(*arguments) == 0 and marked == [(detections, None)]

@@ -106,7 +106,7 @@ def test_every_group_has_its_colour_in_the_legend(monkeypatch, tmp_path):
     frequency_plot.plot_frequency(frequency, str(tmp_path / "tail.png"), "title")
     legend = figures[0].axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == [
-        "rare (2)", "common (0)", "frequent (1)",
+        "rare (2)", "common (no class)", "frequent (1)",
     ]  # fmt: skip
     colors = [handle.get_facecolor()[:3] for handle in legend.legend_handles]
     assert colors == [group.color for group in GROUPS.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,28 @@ def show(driver, width: int, height: int = 900, dark: bool = False) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+AXE = Path("node_modules/axe-core/axe.min.js")
+
+
+def serious_violations(driver) -> list[str]:
+    """What axe-core finds wrong on the page that hinders readers seriously or worse.
+
+    Its npm package is looked for where `.ci/run` puts it, in the folder and above; without it the
+    test is skipped.
+    """
+    root = Path(__file__).parents[2]
+    files = [root / "build/axe" / AXE, *(folder / AXE for folder in (root, *root.parents))]
+    script = next((file for file in files if file.is_file()), None)
+    if script is None:
+        pytest.skip("no axe-core; npm install --prefix build/axe --no-save axe-core")
+    driver.execute_script(script.read_text(encoding="utf-8"))
+    driver.set_script_timeout(60)
+    found = driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+    return [
+        f"{problem['id']}: {problem['help']}; {node['html'][:200]}"
+        for problem in found["violations"]
+        if problem["impact"] in ("serious", "critical")
+        for node in problem["nodes"][:3]
+    ]

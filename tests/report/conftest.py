@@ -99,6 +99,7 @@ def large_page(tmp_path_factory):
         curve = (list(range(4500)), rng.random(4500).tolist())
         return SimpleNamespace(
             name=name,
+            folder=f"output/{name}",
             cfg=load_config(CONFIG, ["MODEL.LONG_TAIL.METHOD", name]),
             results=lambda: {"lvis_v1_val": {"bbox": {"AP": 20.0}, "segm": {"AP": 19.0}}},
             per_class=lambda task, size: per_class,
@@ -120,7 +121,7 @@ def large_page(tmp_path_factory):
     jpeg = "data:image/jpeg;base64," + base64.b64encode(rng.bytes(60_000)).decode()
     text = render(
         runs, diagnoses, truth, frequency, groups, changed=changes(diagnoses, 0, 0),
-        pictures=[(str(i), [Picture("title", "alt", jpeg)] * 3) for i in range(6)],
+        pictures=[(str(i), [Picture("title", "alt", jpeg, 480, 480)] * 3) for i in range(6)],
         threshold=0.3, num_images=num_images, dataset="lvis_v1_val",
     )  # fmt: skip
     path = folder / "large.html"

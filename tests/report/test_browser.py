@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from .browser import open_browser, show
+from .browser import open_browser, serious_violations, show
 from .conftest import ALERT
 
 PHONE = 390  # pixels of width
+PAPER = {"width": 703, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 in pixels
 READY = "return document.querySelectorAll('#plot-norms .scatterlayer .point').length"
 
 
@@ -186,3 +187,105 @@ def test_lvis_opens_and_is_searched(opened, large_page):
         driver.execute_script("return document.getElementById('plot-heat-0').data[0].z.length")
         == 60
     )
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_no_serious_violation(opened, page, dark):
+    driver = opened(page, dark=dark)
+    for place in driver.find_elements("css selector", ".plot"):
+        drawn(driver, place.get_attribute("id").removeprefix("plot-"))
+    assert serious_violations(driver) == []
+
+
+def test_a_phone_shows_ap_of_rare_classes_at_once(opened, page):
+    driver = opened(page, PHONE)
+    right = driver.execute_script(
+        """const table = document.getElementById('results-1');
+        const place = [...table.rows[0].cells].findIndex((c) => c.textContent.trim() === 'APr');
+        return Math.max(...[...table.rows].map((r) => r.cells[place].getBoundingClientRect().right))"""
+    )
+    assert 0 < right <= PHONE
+
+
+@pytest.mark.parametrize("width", [PHONE, 1280])
+def test_no_word_is_broken(opened, page, width):
+    """Every word of the tables' heads and first columns is on one line."""
+    driver = opened(page, width)
+    broken = driver.execute_script(
+        """const broken = [];
+        const walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) {
+          const node = walker.currentNode;
+          if (!node.parentElement.closest('th, caption, h2, h3, p')) continue;
+          for (const { 0: word, index } of node.textContent.matchAll(/[\\p{L}\\d_]+/gu)) {
+            const range = document.createRange();
+            range.setStart(node, index);
+            range.setEnd(node, index + word.length);
+            const lines = new Set([...range.getClientRects()].map((r) => Math.round(r.top)));
+            if (lines.size > 1 && word.length < 30) broken.push(word);
+          }
+        }
+        return broken"""
+    )
+    assert broken == []
+
+
+def test_the_menu_stays_and_says_where_the_reader_is(opened, page):
+    driver = opened(page)
+    driver.execute_script("document.getElementById('errors').scrollIntoView({behavior: 'instant'})")
+    now = "return document.querySelector('nav a[aria-current]')?.hash === '#errors'"
+    assert until(driver, now)
+    top = "return document.querySelector('nav').getBoundingClientRect().top"
+    assert driver.execute_script(top) == 0
+
+
+def test_the_second_run_looks_the_same_in_every_plot(opened, page):
+    """Its only trace of the class factor is a diamond as in the plots of both."""
+    driver = opened(page)
+    markers = {}
+    for key in ("norms", "class-factor"):
+        drawn(driver, key)
+        markers[key] = driver.execute_script(
+            """return document.getElementById('plot-' + arguments[0]).data
+            .filter((t) => t.meta && t.name === 'IIF').map((t) => t.marker.symbol)""", key
+        )  # fmt: skip
+    assert markers == {"norms": ["diamond-open"], "class-factor": ["diamond-open"]}
+    colors = {}
+    for key in ("tide", "calibration", "curves"):
+        drawn(driver, key)
+        colors[key] = driver.execute_script(
+            """return document.getElementById('plot-' + arguments[0]).data
+            .map((t) => t.marker.color)""", key
+        )  # fmt: skip
+    assert colors["tide"] == colors["calibration"] == colors["curves"]
+    assert len(set(colors["tide"])) == 2
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_print_cuts_nothing(opened, page, dark):
+    """On paper everything is drawn, as wide as the paper, none over another, and in light."""
+    driver = opened(page, dark=dark)
+    before = driver.execute_script("return document.documentElement.dataset.theme")
+    liked = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": liked})
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PAPER)
+    driver.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    boxes = driver.execute_script(
+        """return [...document.querySelectorAll('figure, table, .plot .main-svg')].map((e) => {
+          const r = e.getBoundingClientRect(); return [e.tagName, r.left, r.right, r.top, r.bottom] })"""
+    )
+    plots = driver.execute_script("return document.querySelectorAll('.plot').length")
+    assert sum(tag == "svg" for tag, *_ in boxes) >= plots > 5
+    assert all(
+        left >= 0 and right <= PAPER["width"] for tag, left, right, *_ in boxes if tag == "svg"
+    )
+    figures = sorted((top, bottom) for tag, _, _, top, bottom in boxes if tag == "FIGURE")
+    rows = {}
+    for top, bottom in figures:  # pictures side by side have one top
+        rows[round(top)] = max(bottom, rows.get(round(top), 0))
+    tops = sorted(rows)
+    assert all(rows[one] <= other + 1 for one, other in zip(tops, tops[1:]))
+    assert driver.execute_script("return document.documentElement.dataset.theme") == "light"
+    driver.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert driver.execute_script("return document.documentElement.dataset.theme") == before
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -3,22 +3,30 @@
 import base64
 import json
 import os
+import re
 import shutil
 import socket
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
 
 from iif_d2.commands import main
-from iif_d2.evaluation import Detections
+from iif_d2.config import load_config
+from iif_d2.evaluation import METRICS, Detections
 from iif_d2.evaluation.ground_truth import GroundTruth
 from iif_d2.evaluation.results import load_results
 from iif_d2.report import make_report
-from iif_d2.report.diagnosis import Diagnosis, changes
+from iif_d2.report.diagnosis import Change, Diagnosis, changes
+from iif_d2.report.figures import by_class, curves, sorted_classes
+from iif_d2.report.runs import name_runs
+from iif_d2.report.verdict import COLUMNS, headline, results_rows, verdict
 
-from .conftest import EVIL, found, write_truth
+from .conftest import CONFIG, EVIL, found, write_truth
+
+SCRIPTS = 4  # theme.js, the plots as json, plotly.js and page.js
 
 
 class Reader(HTMLParser):
@@ -46,7 +54,7 @@ class Reader(HTMLParser):
 def test_the_page_is_one_safe_file(page):
     text = page.read_text()
     reader = Reader(text)
-    assert len(reader.of("script")) == 3, "a class name became a script"
+    assert len(reader.of("script")) == SCRIPTS, "a class name became a script"
     assert not reader.of("i") and not reader.of("b")
     assert EVIL in reader.text and 'bar & "<b>beam</b>"' in reader.text
     assert "Softmax <i> of" in reader.text
@@ -67,7 +75,7 @@ def test_a_screen_reader_finds_its_way(page):
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     for _, attributes in reader.tags:
-        if attributes.get("role") == "img":
+        if attributes.get("role") == "group":
             assert attributes["aria-labelledby"] in ids
 
 
@@ -77,7 +85,124 @@ def test_pictures_show_the_annotations_and_both_runs(page):
     for picture in pictures:
         data = base64.b64decode(picture["src"].partition("base64,")[2])
         assert data.startswith(b"\xff\xd8"), "no JPEG"
-    assert pictures[0]["alt"].startswith("Annotated: ")
+    alts = [picture["alt"] for picture in pictures[:3]]
+    assert [alt.partition(":")[0] for alt in alts] == ["Annotated", "Softmax", "IIF"]
+    assert "wrong" in alts[1] and "wrong" not in alts[0]
+
+
+def test_pictures_show_the_detections_that_the_run_has(page, runs, monkeypatch, tmp_path):
+    """No model is asked again, and masks come from the run's file."""
+    from iif_d2.report import pictures as module
+
+    drawn = []
+    draw = module.draw_detections
+
+    def drawing(image, found, *rest):
+        drawn.append(found)
+        return draw(image, found, *rest)
+
+    monkeypatch.setattr(module, "draw_detections", drawing)
+    monkeypatch.setattr("torch.nn.Module.__call__", lambda *_: pytest.fail("a model ran"))
+    line = ["report", runs[1], "--output", str(tmp_path / "r.html"), "--image-ids", "2"]
+    assert main([*line, "--confidence-threshold", "0"]) == 0
+    results = os.path.join(runs[1], "report", "tiny_report", "lvis_instances_results.json")
+    with open(results) as file:
+        here = [record for record in json.load(file) if record["image_id"] == 2]
+    annotated, found = drawn
+    assert np.isnan(annotated.scores).all() and len(found) == len(here) > 0
+    np.testing.assert_array_equal(found.scores, [record["score"] for record in here])
+    assert [m["counts"] for m in found.masks] == [r["segmentation"]["counts"] for r in here]
+
+
+def test_detections_of_all_images_serve_a_report_on_some(page, runs, monkeypatch, tmp_path):
+    from iif_d2.report import runs as module
+
+    monkeypatch.setattr(module.Run, "_detect", lambda *_: pytest.fail("detected again"))
+    line = ["report", runs[0], "--output", str(tmp_path / "r.html"), "--images", "3"]
+    assert main([*line, "--pictures", "0"]) == 0
+    assert "on 3 images of tiny_report" in (tmp_path / "r.html").read_text()
+
+
+def test_the_title_names_the_methods_and_says_who_wins(page):
+    text = page.read_text()
+    title = text.split("<title>")[1].split("</title>")[0]
+    interval = r"[+-]\d+\.\d \[-?\d+\.\d, -?\d+\.\d\]"
+    assert re.fullmatch(rf"IIF against Softmax: AP {interval}, APr {interval}", title)
+    assert f"<h1>{title}</h1>" in text
+
+
+def test_the_headline_and_the_verdict_follow_the_intervals():
+    metrics = [
+        Change("AP", 10, 17.5, (6.6, 8.8)), Change("AP50", 9, 9.5, (-1.0, 2.0)),
+        Change("APr", 1, 12, (9.9, 13.1)), Change("APf", 30, 28, (-3.0, -1.0)),
+    ]  # fmt: skip
+    names = ["Softmax", "IIF"]
+    assert (
+        headline(names, metrics, [], "d")
+        == "IIF against Softmax: AP +7.5 [6.6, 8.8], APr +11.0 [9.9, 13.1]"
+    )
+    assert (
+        verdict(metrics)
+        == "Higher: AP, APr. Lower: APf. Undecided, for 0 is in the interval: AP50."
+    )
+    bare = [Change("AP", 10, 9.5, None)]
+    assert headline(names, bare, [], "d") == "IIF against Softmax: AP -0.5" and not verdict(bare)
+    rows = results_rows([("IIF", {"d": {"bbox": {"AP": 20.04, "APr": float("nan")}}})])
+    assert headline(["IIF"], [], rows, "d") == "IIF: AP 20.0"
+    assert headline(["IIF"], [], rows, "another") == "IIF"
+
+
+def test_results_come_with_their_difference_and_rare_classes_early():
+    runs = [
+        (name, {"d": {"bbox": {"AP": ap, "APr": 1.0}}}) for name, ap in (("A", 10.0), ("B", 12.5))
+    ]
+    ((name, rows),) = results_rows(runs)
+    assert name == "d" and [label for label, _ in rows] == ["A, box", "B, box", "difference, box"]
+    assert rows[2][1] == {"AP": 2.5, "APr": 0.0}
+    assert COLUMNS[:4] == ["AP", "APr", "APc", "APf"] and set(COLUMNS) == set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("methods", "folders", "names"),
+    [
+        (("Softmax", "IIF"), ("a/x", "b/x"), ["Softmax", "IIF"]),
+        (("IIF", "IIF"), ("a/one", "b/two"), ["one", "two"]),
+        (("IIF", "IIF"), ("a/x", "b/x"), ["a/x (1)", "b/x (2)"]),
+    ],
+)
+def test_runs_are_called_by_their_method_if_that_tells_them_apart(methods, folders, names):
+    runs = [
+        SimpleNamespace(folder=folder, cfg=load_config(CONFIG, ["MODEL.LONG_TAIL.METHOD", method]))
+        for method, folder in zip(methods, folders)
+    ]
+    name_runs(runs)
+    assert [run.name for run in runs] == names
+
+
+def test_a_trace_says_which_run_it_shows_and_of_which_group_its_classes_are():
+    """Where only the second has a class factor it is still the second."""
+    groups, images = np.array(["r", "f", "c"]), np.array([2.0, 300.0, 40.0])
+    plot = by_class(
+        ["a", "b", "c"], images, groups, [(1, "IIF", np.array([1, np.nan, 3]))], "factor"
+    )
+    assert plot["data"][0]["meta"] == {"run": 1, "groups": ["r", "c"]}
+    named = [(a["text"], a["group"], round(a["x"], 3)) for a in plot["layout"]["annotations"]]
+    assert named == [("rare", "r", 0.301), ("common", "c", 1.602), ("frequent", "f", 2.477)]
+    loss = curves(
+        [("Softmax", {"lr": ([1], [1.0])}), ("IIF", {"lr": ([1], [2.0]), "x": ([1], [3.0])})]
+    )
+    assert [trace["meta"]["run"] for trace in loss["choices"]["lr"]] == [0, 1]
+    assert [trace["meta"]["run"] for trace in loss["choices"]["x"]] == [1]
+
+
+def test_classes_are_sorted_by_their_difference():
+    groups = np.array(["r", "f", "c", "r"])
+    plot = sorted_classes(list("abcd"), groups, np.array([-1.0, 5.0, np.nan, 2.0]), "gain")
+    assert plot["ticks"]["xaxis"] == ["b", "d", "a"]
+    bars = {trace["name"]: (trace["x"], trace["y"], trace["text"]) for trace in plot["data"]}
+    assert bars == {"rare": ([1, 2], [2.0, -1.0], ["d", "a"]), "frequent": ([0], [5.0], ["b"])}
+    (bar,) = sorted_classes(["a"], None, np.array([1.0]), "gain")["data"]
+    assert bar["x"] == [0] and "groups" not in bar["meta"]
 
 
 def test_training_curves_are_thinned_and_a_cut_line_is_left_out(page):
@@ -97,7 +222,7 @@ def test_detections_are_kept_until_the_checkpoint_changes(page, runs, monkeypatc
     results = os.path.join(runs[0], "report", "tiny_report", "lvis_instances_results.json")
     written = os.stat(results)
     os.utime(results, (1, 1))
-    assert main(line) == 0 and made == ["Softmax <i> of a longer name"]
+    assert main(line) == 0 and made == ["Softmax"]
     os.utime(results, ns=(written.st_atime_ns, written.st_mtime_ns))
 
 
@@ -206,6 +331,10 @@ SPOILT = {
         b'[{"image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1}]': "no image with id 99",
         b'[{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]': "is not a results file of detections",
         b"[" * 100_000: "is not",
+        b'[{"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1, "segmentation": '
+        b'{"size": [1000000, 1000000], "counts": [1000000000000]}}]': "has size [1000000, 1000000]",
+        b'[{"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1, "segmentation": 3}]':
+            "is not a run-length mask",
     },
     "tiny_report/per_class_ap_bbox.csv": {
         b"class,AP\nx,<script>\n": "has no AP of each class", b"\xff\xfe": "has no AP of each class",
@@ -225,7 +354,7 @@ def test_a_run_from_the_internet_is_refused_in_words(
     path = folder / "report" / name
     good = path.read_bytes()
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
-    line = ["report", str(folder), "--output", str(tmp_path / "r.html"), "--pictures", "0"]
+    line = ["report", str(folder), "--output", str(tmp_path / "r.html"), "--image-ids", "1"]
     for content, message in SPOILT[name].items():
         path.write_bytes(content)
         assert main(line) == 2, content
@@ -235,7 +364,7 @@ def test_a_run_from_the_internet_is_refused_in_words(
            '{"iteration": 1, "</script><script>": 1.5}', "[" * 100_000]  # fmt: skip
     (folder / "metrics.json").write_text("\n".join(odd), encoding="latin-1")
     assert main(line) == 0
-    assert len(Reader((tmp_path / "r.html").read_text()).of("script")) == 3
+    assert len(Reader((tmp_path / "r.html").read_text()).of("script")) == SCRIPTS
 
 
 def test_options_in_any_order_and_a_call_with_arguments_give_one_page(page, runs, tmp_path):

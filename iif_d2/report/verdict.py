@@ -81,7 +81,8 @@ def verdict(metrics: Sequence[Change]) -> str:
 
 
 def _signed(change: Change) -> str:
-    interval = ""
-    if change.interval:
-        interval = f" [{change.interval[0]:.1f}, {change.interval[1]:.1f}]"
-    return f"{change.name} {change.difference:+.1f}{interval}"
+    difference, *interval = (
+        round(value, 1) + 0.0 for value in (change.difference, *(change.interval or ()))
+    )  # + 0.0: no "-0.0"
+    between = f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else ""
+    return f"{change.name} {difference:+.1f}{between}"

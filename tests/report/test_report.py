@@ -145,6 +145,9 @@ def test_the_headline_and_the_verdict_follow_the_intervals():
         verdict(metrics)
         == "Higher: AP, APr. Lower: APf. Undecided, for 0 is in the interval: AP50."
     )
+    assert headline(names, [Change("AP", 1, 0.99, (-0.04, 1.0))], [], "d").endswith(
+        "+0.0 [0.0, 1.0]"
+    )
     bare = [Change("AP", 10, 9.5, None)]
     assert headline(names, bare, [], "d") == "IIF against Softmax: AP -0.5" and not verdict(bare)
     rows = results_rows([("IIF", {"d": {"bbox": {"AP": 20.04, "APr": float("nan")}}})])

@@ -27,8 +27,11 @@ def load_trained_model(cfg: CfgNode, resume: bool = False) -> nn.Module:
         CheckpointError: they are missing, damaged or do not fit, or were trained on other classes
             than the config's data sets have.
     """
+    own = cfg.clone()
+    own.defrost()
+    own.MODEL.TIMM.PRETRAINED = ""  # the checkpoint has the backbone, too
     with built_from_config("the model"):
-        model = build_model(cfg)
+        model = build_model(own)
     datasets = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
     rest = _load(model, cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume, datasets)
     if "folded" not in rest:  # else the method is in the weights

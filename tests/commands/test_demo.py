@@ -12,11 +12,11 @@ from pycocotools import mask as coco_mask
 
 from iif_d2 import register_long_tail_instances
 from iif_d2.checkpoint import LongTailCheckpointer
-from iif_d2.commands import demo as commands_demo
 from iif_d2.commands import main
 from iif_d2.commands.demo import draw_folder
 from iif_d2.data import LongTailDatasetMapper
 from iif_d2.evaluation.detect import detect, read_picture
+from iif_d2.plots import drawing as plots_drawing
 
 from ..conftest import CLASS_NAMES, SIZE, TINY, finding_model
 
@@ -231,13 +231,13 @@ def test_right_and_wrong_are_marked_where_there_are_annotations(
     demo, dataset_name, tmp_path, monkeypatch
 ):
     marked = []
-    draw = commands_demo.draw_detections
+    draw = plots_drawing.draw_detections
 
     def drawing(image, found, names, groups, right):
         marked.append((len(found), right))
         return draw(image, found, names, groups, right)
 
-    monkeypatch.setattr(commands_demo, "draw_detections", drawing)
+    monkeypatch.setattr(plots_drawing, "draw_detections", drawing)
     arguments = ["--dataset", dataset_name, "--image-ids", "2", "--confidence-threshold", "0.1"]
     assert demo(*arguments, "--annotations") == 0
     (objects, annotated), (detections, judgement) = marked

@@ -219,4 +219,6 @@ def test_it_trains_resumes_and_evaluates_and_then_needs_no_pretrained_file(tiny_
     weights = str(tmp_path / "out" / "model_final.pth")
     model = load_trained_model(tiny_cfg(CONFIG, *overrides, "MODEL.WEIGHTS", weights))
     saved = trainer.model.state_dict()
+    resumed = load_trained_model(tiny_cfg(CONFIG, *overrides), resume=True).state_dict()
+    assert all(torch.equal(value, saved[key]) for key, value in resumed.items())
     assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())

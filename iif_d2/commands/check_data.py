@@ -8,8 +8,8 @@ from collections import Counter
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..annotations.decoding import decode_json
 from ..annotations.schema import ImageFile
+from ..annotations.sources import decode_annotations, is_there
 from ..data import datasets_root
 from ..data.frequency import count_class_frequency, packaged_frequency
 from ..data.instances import image_path
@@ -58,7 +58,7 @@ class _Report:
         if not json_file:
             raise DataError(f"{name} has no annotation json that could be checked")
         frequency = packaged_frequency(name)
-        if os.path.isfile(json_file):
+        if is_there(json_file):
             frequency = self._check_json(json_file)
         else:
             self._say(
@@ -79,7 +79,7 @@ class _Report:
         self.wrong += bad
 
     def _check_json(self, json_file: str) -> ClassFrequency | None:
-        content = decode_json(json_file, ImageFile, "an LVIS or COCO annotation file")
+        content = decode_annotations(json_file, ImageFile)
         self._say("annotations", f"{json_file} is there")
         self._check_images(json_file, content)
         if not content.annotations:

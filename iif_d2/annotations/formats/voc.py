@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder  # noqa: S405
 from tqdm import tqdm
 
 from ...errors import DataError, IIFError
-from ...files.pictures import picture_size
+from ...files.pictures import picture_head
 from .building import JsonText
 from .texts import PICTURES, inside, names_in, read_text
 
@@ -80,7 +80,8 @@ def read_voc(name: str, root: str, files: Sequence[str], others: Sequence[str] =
                 f"{path} and {seen[picture.path]} are both of picture {picture.path}; remove one"
             )
         full = os.path.join(root, picture.path)
-        made.add_image(picture.path, *(picture.size or picture_size(full, f"picture {full}")))
+        size = picture.size or picture_head(full, f"picture {full}")[:2]
+        made.add_image(picture.path, *size)
         for found in picture.objects:
             if found.name not in numbers:
                 raise DataError(

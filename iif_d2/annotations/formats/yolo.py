@@ -17,7 +17,7 @@ import yaml
 from tqdm import tqdm
 
 from ...errors import DataError
-from ...files.pictures import picture_size
+from ...files.pictures import picture_head
 from ...files.untrusted import yaml_node
 from .building import JsonText
 from .texts import PICTURES, inside, names_in, read_text, walked
@@ -249,7 +249,7 @@ def read_yolo(data: YoloData, listed: Pictures) -> bytes:
     pairs = list(zip(listed.pictures, listed.labels))
     for picture, label in tqdm(pairs, desc=f"reading {data.path}", unit="picture", delay=2):
         path = os.path.join(data.root, picture)
-        width, height = picture_size(path, f"picture {path}")
+        width, height, _ = picture_head(path, f"picture {path}")
         made.add_image(picture, width, height)
         text = os.path.join(data.root, label)
         if os.path.isfile(text):  # without one, nothing is in the picture

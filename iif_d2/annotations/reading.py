@@ -1,5 +1,7 @@
 """The reader of LVIS and COCO json, and the validator: both formats share their skeleton.
 
+Other formats become COCO json in memory first, see `formats`.
+
 A million annotations as Python objects take seven times the memory of their text. So a file is cut
 into the texts of its objects, and some hundred at a time are decoded into columns and checked.
 """
@@ -11,14 +13,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, repeat
 from operator import attrgetter
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
 
 from ..errors import DataError
 from .columns import Annotations, Labels, Texts, crowds_only, live_annotations
-from .decoding import decode_json, json_errors, paused_gc
+from .decoding import json_errors, paused_gc
 from .faults import with_all_faults
 from .masks import PLAIN_BELOW, drawn_polygons, mask_problem, plain_masks
 from .schema import (
@@ -31,10 +33,10 @@ from .schema import (
     LabelFile,
     Mask,
 )
+from .sources import KIND, annotation_path, decode_annotations, source_key
 
 __all__ = ["crowds_doubt", "read_annotations", "read_categories", "read_labels"]
 
-_KIND = "an LVIS or COCO annotation file"
 _BLOCK = 1000  # objects decoded at a time; what is made of them stays in a processor's cache
 _LONGEST_SIDE = 1 << 17  # pixels; no picture that can be read is longer
 _MOST_PIXELS = (1 << 31) - 1
@@ -51,9 +53,9 @@ def read_categories(path: str | os.PathLike) -> list[Category]:
     Raises:
         DataError: as `read_labels`.
     """
-    path = os.fspath(path)
+    path = annotation_path(path)
     with with_all_faults(path):
-        return _checked_categories(path, decode_json(path, CategoryFile, _KIND).categories)
+        return _checked_categories(path, decode_annotations(path, CategoryFile).categories)
 
 
 def read_labels(path: str | os.PathLike) -> Labels:
@@ -63,9 +65,9 @@ def read_labels(path: str | os.PathLike) -> Labels:
         DataError: no file, not json, or of another type; ids that repeat or refer to nothing; a
             category without a name. The message says where, and what to do.
     """
-    path = os.fspath(path)
+    path = annotation_path(path)
     with with_all_faults(path):
-        file = decode_json(path, LabelFile, _KIND)
+        file = decode_annotations(path, LabelFile)
         categories = _checked_categories(path, file.categories)
         image_places = _places_of_ids(path, "images", file.images)
         class_places = _places_of_ids(path, "categories", categories)
@@ -83,29 +85,21 @@ def read_annotations(path: str | os.PathLike) -> Annotations:
     Raises:
         DataError: as `read_labels`; also for sizes, boxes and masks that cannot be drawn.
     """
-    path = os.fspath(path)
-    key = _key(path)
+    path = annotation_path(path)
+    key = source_key(path)
     found = live_annotations(key)
     if found is not None:
         return found
     with with_all_faults(path), paused_gc():
         found = _read(path, key)
-    if _key(path) != key:
+    if source_key(path) != key:
         raise DataError(f"{path} was changed while it was read; start again when it is complete")
     found.remember()
     return found
 
 
-def _key(path: str) -> tuple | None:
-    try:
-        state = os.stat(path)
-    except OSError:
-        return None
-    return os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-
-
 def _read(path: str, key: tuple | None) -> Annotations:
-    file = decode_json(path, AnnotationFile, _KIND)
+    file = decode_annotations(path, AnnotationFile)
     if not file.images:
         raise DataError(f"{path}: 'images' is empty; there is nothing to train or evaluate on")
     categories = _checked_categories(path, file.categories)
@@ -222,7 +216,7 @@ def _refuse(path: str, place: int, text: msgspec.Raw, problem: str) -> NoReturn:
     found = msgspec.json.decode(text)
     raise DataError(
         f"{path}: annotations[{place}].{problem.format_map(found)} (id {found.get('id')}, image_id "
-        f"{found['image_id']!r}); mend or remove the annotation"
+        f"{found['image_id']!r}{_source(found)}); mend or remove the annotation"
     )
 
 
@@ -235,8 +229,14 @@ def _doubt(texts: list, which: np.ndarray, what: str) -> str | None:
     return (
         f"{which.sum()} of {len(which)} annotations have {what}; training leaves them out. First: "
         f"annotations[{place}] (id {first.get('id')}, image_id {first['image_id']}, bbox "
-        f"{first['bbox']}). Mend or remove them."
+        f"{first['bbox']}{_source(first)}). Mend or remove them."
     )
+
+
+def _source(found: dict[str, Any]) -> str:
+    """The file and line that an object in another format is from."""
+    source = found.get("source")
+    return f", {source[:200]}" if isinstance(source, str) else ""
 
 
 def crowds_doubt(categories: list[Category], classes: np.ndarray, crowds: np.ndarray) -> str | None:
@@ -280,7 +280,7 @@ def _decoded(decode: Callable, path: str, field: str, texts: list, places: Seque
     def in_file(found: re.Match) -> str:
         return f"$.{field}[{places[int(found[1])]}]"
 
-    with json_errors(path, _KIND):
+    with json_errors(path, KIND):
         try:
             return decode(b"[%b]" % b",".join(texts))
         except msgspec.ValidationError as error:

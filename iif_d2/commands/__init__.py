@@ -11,13 +11,15 @@ from ..errors import in_words
 from ..user_modules import add_import_argument, import_modules
 from .arguments import parse
 
-# A command is a module with add_arguments(parser) and run(args), which returns what to print. Its
-# imports of torch and Detectron2 stand in functions: --help does not wait for them.
+# A command is a module with add_arguments(parser) and run(args), which returns what to print, or
+# that and an exit code. Its imports of torch and Detectron2 stand in functions: --help does not
+# wait for them.
 COMMANDS = {
     "train": ("train", "train or resume a model, as train_net.py does"),
     "eval": ("eval", "evaluate a trained model, as train_net.py --eval-only does"),
     "compare": ("compare", "train and compare methods on your data, over seeds, in one table"),
     "check-data": ("check_data", "what of a data set is on disk, and whether it is right"),
+    "data": ("data", "convert, split or check annotations: COCO, LVIS, YOLO, Pascal VOC"),
     "config": ("config", "print the config keys, with defaults and meanings"),
     "convert": ("convert", "ImageNet weights of torchvision or timm for Detectron2"),
     "demo": ("demo", "draw what a trained model finds on pictures"),
@@ -33,7 +35,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0, 2 after printing what was wrong with the input, 130 after Ctrl-C.
+    """Run one command: 0 or its own code, 2 with what was wrong with the input, 130 after Ctrl-C.
 
     Where nobody reads on, as in `| head`, it ends in silence with 141, as other programs do.
     """
@@ -47,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parse(add_import_argument(parser), argv[1:])
         import_modules(args.imports)
         said = command.run(args)
+        said, code = said if isinstance(said, tuple) else (said, 0)
         if said is not None:
             print(said, flush=True)
     except KeyboardInterrupt:
@@ -61,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 2
-    return 0
+    return code
 
 
 def _command(first: list[str]) -> str:

@@ -42,6 +42,8 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     A config key and the word after it are a pair wherever they stand, also after an option that
     takes many words; so a value may begin with a dash. What follows `--` are pairs, too.
     """
+    if parser.get_default("subcommands"):  # whose options are their own, and stand behind
+        return parser.parse_args(words)
     if parser.get_default("opts") is None:  # a command without overrides
         return parser.parse_intermixed_args(words)
     words = list(words)

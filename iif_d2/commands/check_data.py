@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections import Counter
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..annotations.decoding import decode_json
 from ..annotations.schema import ImageFile
+from ..annotations.sources import decode_annotations, is_there
 from ..data import datasets_root
+from ..data.checking import tail_lines
 from ..data.frequency import count_class_frequency, packaged_frequency
 from ..data.instances import image_path
 from ..errors import DataError, UnknownNameError
@@ -58,7 +58,7 @@ class _Report:
         if not json_file:
             raise DataError(f"{name} has no annotation json that could be checked")
         frequency = packaged_frequency(name)
-        if os.path.isfile(json_file):
+        if is_there(json_file):
             frequency = self._check_json(json_file)
         else:
             self._say(
@@ -79,7 +79,7 @@ class _Report:
         self.wrong += bad
 
     def _check_json(self, json_file: str) -> ClassFrequency | None:
-        content = decode_json(json_file, ImageFile, "an LVIS or COCO annotation file")
+        content = decode_annotations(json_file, ImageFile)
         self._say("annotations", f"{json_file} is there")
         self._check_images(json_file, content)
         if not content.annotations:
@@ -135,13 +135,7 @@ class _Report:
         groups = frequency.groups()
         sizes = "/".join(f"{(groups == group).sum()}" for group in GROUPS)
         self._say("groups", f"{sizes} rare/common/frequent classes")
-        self.lines += ["", "  | training images | classes | |", "  |---|---|---|"]
-        # LVIS's limits, 10 and 100, end a decade.
-        decades = Counter(len(str(n - 1)) if n else 0 for n in frequency.image_count.tolist())
-        for decade in range(max(decades) + 1):
-            span = f"{10 ** (decade - 1) + (decade > 1):,}-{10**decade:,}" if decade else "0"
-            bar = "#" * -(-40 * decades[decade] // max(decades.values()))
-            self.lines.append(f"  | {span} | {decades[decade]} | {bar} |")
+        self.lines += ["", *(f"  {line}" for line in tail_lines(frequency))]
 
 
 def _counts(frequency: ClassFrequency) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, UnknownNameError
 from ..files import csv_text, read_ahead, write_atomically
+from ..files.tables import markdown_table
 from ..groups import GROUP_LIMITS, check_group_limits, group_sizes, sparse_groups
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ _ENDS = 5  # classes shown of the head and of the tail
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", help="a registered data set, an LVIS or COCO json, or a table of labels"
+        "source",
+        help="a registered data set, annotations in any format (COCO or LVIS json, YOLO's "
+        "data.yaml, a folder of Pascal VOC; PATH:SPLIT of several), or a table of labels",
     )
     parser.add_argument("--output", help="save the counts, for MODEL.LONG_TAIL.FREQUENCY")
     parser.add_argument("--csv", help="save counts and weights of every class")
@@ -67,7 +70,7 @@ def describe_frequency(
     """Counts and weights as an aligned Markdown table; says what was written where.
 
     Args:
-        source: a registered data set, an LVIS or COCO json, or a table of labels.
+        source: a registered data set, annotations in any format, or a table of labels.
         output: json for the counts, which `ClassFrequency.load` reads.
         csv: file for counts and weights of every class.
         plot: png, svg or pdf for a picture of them.
@@ -139,10 +142,4 @@ def _table(rows: list[list], whole: bool) -> list[str]:
     head, *rows = [[str(cell) for cell in row] for row in rows]
     if not whole and len(rows) > 2 * _ENDS:
         rows = [*rows[:_ENDS], ["..."] * len(head), *rows[-_ENDS:]]
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
-        for row in (head, *rows)
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return lines
+    return markdown_table([head, *rows])

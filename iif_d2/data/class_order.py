@@ -5,12 +5,12 @@ Detectron2's own loader has it, and refuses metadata that say otherwise; so does
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..annotations.formats import is_there
 from ..annotations.reading import read_categories
 from ..annotations.schema import Category
 from ..errors import ConfigError
@@ -30,7 +30,7 @@ def is_in_json_order(name: str, json_file: str) -> bool:
     loader = getattr(getattr(DatasetCatalog.data.get(name), "func", None), "__module__", "")
     if loader == f"{__package__}.builtin":  # Detectron2's own metadata
         return True
-    if not any(key in vars(metadata) for key in _KEYS) or not os.path.isfile(json_file):
+    if not any(key in vars(metadata) for key in _KEYS) or not is_there(json_file):
         return True
     categories = read_categories(json_file)
     if loader == f"{__package__}.instances":

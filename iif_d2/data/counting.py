@@ -20,9 +20,10 @@ logger = logging.getLogger(__name__)
 def count_json(path: str, cache_dir: str | None) -> ClassFrequency:
     if cache_dir is None:
         return _count_labels(path)
-    from ..files import cached, content_key
+    from ..annotations.sources import source_digest
+    from ..files import cached
 
-    key = content_key(path)
+    key = source_digest(path)
     return cached(
         os.path.join(cache_dir, f"class_counts_{key}.json"),
         compute=lambda: _count_labels(path),

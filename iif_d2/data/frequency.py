@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..annotations.formats import find, is_there
 from ..annotations.tables import count_table, is_table
 from ..errors import ConfigError, DataError, IIFError
 from ..frequency import ClassFrequency, DeferredFrequency, FrequencySource, class_name_mismatch
@@ -46,7 +47,8 @@ def count_class_frequency(
     as never seen, since training leaves crowds out and so learns nothing of it.
 
     Args:
-        source: the name of a data set registered with Detectron2, a path to an LVIS or COCO json
+        source: the name of a data set registered with Detectron2, a path to annotations (LVIS or
+            COCO json, YOLO's data.yaml, a folder of Pascal VOC, see `annotations.formats`)
             or to a Parquet, CSV or JSON-lines table of labels (counted out of core, see `tables`),
             or a list of Detectron2 dataset dicts. `lvis_v1_train`, `lvis_v0.5_train` and
             `coco_2017_train` need no data on disk: their counts are packaged.
@@ -76,9 +78,16 @@ def count_class_frequency(
     path = os.fspath(source)
     if is_table(path):
         return ClassFrequency(*count_table(path, class_names))
-    if path.endswith(".json") or os.path.isfile(path):
+    if _is_annotations(path):
         return count_json(path, cache_dir)
     return _count_registered(path, cache_dir)
+
+
+def _is_annotations(source: str) -> bool:
+    """Whether it is a path. A folder that is called as a registered data set is none."""
+    if source.endswith(".json") or os.path.isfile(source):
+        return True
+    return source not in DatasetCatalog and is_there(source)
 
 
 def load_frequency(path: str, cache_dir: str | None = None) -> ClassFrequency:
@@ -97,14 +106,16 @@ def _is_saved(path: str) -> bool:
     from ..annotations.decoding import decode_json
     from ..annotations.schema import FormatProbe
 
+    if find(path).kind != "json":
+        return False
     return decode_json(path, FormatProbe, "a json file with class frequencies").format is not None
 
 
 def annotation_file(source: str) -> str | None:
-    """The json that counting this source would read; None where it is another kind of source."""
+    """The annotations that counting this source would read; None for another kind of source."""
     if is_table(source):
         return None
-    if source.endswith(".json") or os.path.isfile(source):
+    if _is_annotations(source):
         return source
     if source not in MetadataCatalog:
         return None
@@ -225,12 +236,13 @@ def _measure(
         centres = BoxCentres.joined([_centres(*pair) for pair in zip(names, files)])
         return dataclasses.replace(frequency, dimension=centres.dimension(len(frequency)))
 
-    there = [file for file in files if file and os.path.isfile(file)]
+    there = [file for file in files if file and is_there(file)]
     if cache_dir is None or len(there) < len(files):
         return compute()
-    from ..files import cached, content_key
+    from ..annotations.sources import source_digest
+    from ..files import cached
 
-    key = "_".join(map(content_key, there))
+    key = "_".join(map(source_digest, there))
     return cached(
         os.path.join(cache_dir, f"class_dimension_{key}.json"), compute, ClassFrequency.load
     )
@@ -238,7 +250,7 @@ def _measure(
 
 def _centres(name: str, file: str | None) -> BoxCentres:
     """The box centres of one data set, whose annotations are in the json `file`, if any."""
-    if file and os.path.isfile(file):
+    if file and is_there(file):
         return BoxCentres.of_json(file)
     if file or name not in DatasetCatalog:
         raise DataError(
@@ -272,7 +284,7 @@ def _check_class_names(source: str, frequency: ClassFrequency, dataset: str) -> 
     """A file of other classes would weigh the wrong ones; names that are there must agree."""
     metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else {}
     json_file = metadata.get("json_file")
-    if json_file and not os.path.isfile(json_file) and "thing_classes" not in vars(metadata):
+    if json_file and not is_there(json_file) and "thing_classes" not in vars(metadata):
         return  # inference without the training data
     names = metadata.get("thing_classes")
     if names is None or len(names) != len(frequency):
@@ -301,7 +313,7 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
     if known is not None:
         return known
     json_file = getattr(metadata, "json_file", None)
-    if packaged is not None and not (json_file and os.path.isfile(json_file)):
+    if packaged is not None and not (json_file and is_there(json_file)):
         return packaged
     if json_file and is_in_json_order(name, json_file):
         frequency = count_json(json_file, cache_dir)

@@ -10,6 +10,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
+from ..annotations.formats import find, is_there
 from ..annotations.reading import read_categories
 from ..annotations.schema import Category
 from ..errors import ConfigError
@@ -40,27 +41,39 @@ class LongTailMetadata(Metadata):
 
 
 def register_long_tail_instances(
-    name: str, json_file: str, image_root: str, metadata: dict | None = None
+    name: str, json_file: str, image_root: str | None = None, metadata: dict | None = None
 ) -> None:
-    """Register an LVIS or COCO json with Detectron2, for training and for evaluation as LVIS does.
+    """Register annotations with Detectron2, for training and for evaluation as LVIS does.
 
-    Nothing is read now. Registering the same thing again under the same name does nothing.
+    Annotations are not read now. Registering the same thing again under the same name does nothing.
 
     Args:
         name: what DATASETS.TRAIN and DATASETS.TEST call it.
-        json_file: annotations in LVIS or COCO format.
-        image_root: the folder that the json's image paths start from.
+        json_file: annotations: an LVIS or COCO json, YOLO's data.yaml, Pascal VOC xml, or a folder
+            of one of them; which it is is found out by looking. Of several splits,
+            `PATH:SPLIT` names one, such as `my/data.yaml:train`.
+        image_root: the folder that the json's image paths start from, by default the json's own.
+            YOLO and Pascal VOC say it themselves: leave it out.
         metadata: further keys for Detectron2's MetadataCatalog. Classes are in the order of the
             json's category ids; a key that says otherwise is refused when the data are first used.
 
     Raises:
-        ConfigError: the name is taken by other data.
+        ConfigError: the name is taken by other data, or the pictures lie elsewhere.
+        DataError: what is at the path is no annotations, or several of which one has to be named.
 
     Examples:
         >>> register_long_tail_instances("my_train", "my/train.json", "my/images")
         >>> MetadataCatalog.get("my_train").thing_classes
         ['square', 'disc', 'bar', 'never']
     """
+    found = find(str(json_file))
+    if image_root is None:
+        image_root = found.root
+    elif found.kind != "json" and os.path.realpath(image_root) != os.path.realpath(found.root):
+        raise ConfigError(
+            f"the pictures of {json_file} ({found.kind}) start from {found.root}, not from "
+            f"image_root {image_root}; leave image_root out"
+        )
     paths = {"json_file": str(json_file), "image_root": str(image_root)}
     if name in DatasetCatalog:
         known = MetadataCatalog.get(name)
@@ -123,7 +136,7 @@ def _contiguous_ids(metadata: Metadata) -> dict[int, int] | None:
 def _categories(metadata: Metadata) -> list[Category] | None:
     """The json's classes in contiguous order; None where there is no json to ask."""
     json_file = metadata.get("json_file")
-    if not json_file or not os.path.isfile(json_file):
+    if not json_file or not is_there(json_file):
         return None
     return read_categories(json_file)
 

@@ -54,6 +54,30 @@ def look_at(path: str, where: str) -> str | None:
             return None
 
 
+def picture_head(path: str, where: str) -> tuple[int, int, str | None]:
+    """Width and height of the picture as Detectron2 reads it, and how EXIF has turned it by then.
+
+    Reads the head of the file alone.
+
+    Args:
+        where: what messages call the picture.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        turn = look_at(path, where)
+        with Image.open(path) as image:
+            width, height = image.size
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{where} is not there; check the image root") from None
+    except Exception as error:  # as many kinds as there are ways to break a file
+        raise DataError(f"{where} cannot be read: {error}; copy it again") from None
+    return (height, width, turn) if turn and "90" in turn else (width, height, turn)
+
+
 def check_depth(image: Image.Image, where: str) -> None:
     """Refuse pixels that an 8-bit image cannot hold.
 

@@ -291,6 +291,18 @@ def parse_yaml(text: str, where: str) -> dict[Any, Any]:
     return content
 
 
+def yaml_node(text: str) -> yaml.Node | None:
+    """The root of a yaml text, of which each scalar is the text as written and knows its line.
+
+    Raises:
+        yaml.YAMLError: no valid yaml, nested too deeply, or aliases that could multiply.
+    """
+    try:
+        return yaml.compose(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses aliases that could multiply: forty lines of them can stand for 2^40 values.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..annotations.sources import annotation_path, as_json
 from ..checkpoint.reading import read_checkpoint
 from ..errors import CheckpointError
 from ..files import csv_text, write_atomically
@@ -101,11 +103,11 @@ def background_false_positives(json_file: str, detections: str, groups: np.ndarr
         detections: what TEST.WRITE_RESULTS writes.
         groups: (C,) of "r", "c", "f" in the order of category ids.
     """
-    from hotcoco import COCO, COCOeval
+    from hotcoco import COCOeval
 
     with open(detections, encoding="utf-8") as file:
         found = json.load(file)
-    truth = COCO(json_file)
+    truth = _coco(json_file)
     group_of = dict(zip(sorted(truth.get_cat_ids()), groups))
     counts = {}
     for group in "rcf":
@@ -120,6 +122,19 @@ def background_false_positives(json_file: str, detections: str, groups: np.ndarr
             evaluation.evaluate()
             counts[group] = int(evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)["counts"]["Bkg"])
     return counts
+
+
+def _coco(path: str) -> Any:
+    """hotcoco's, of annotations in any format."""
+    from hotcoco import COCO
+
+    other = as_json(path)
+    if other is None:
+        return COCO(annotation_path(path))
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        file.write(other)
+        file.flush()
+        return COCO(file.name)
 
 
 def write_false_positives(

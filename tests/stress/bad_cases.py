@@ -218,6 +218,53 @@ ODD_FILES = {
 }
 
 
+XML = (
+    "<annotation><filename>a.png</filename><size><width>8</width><height>8</height></size>"
+    "<object><name>a</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax>"
+    "</bndbox></object></annotation>"
+)
+YAML = "train: images\nnames: [a, b]\n"
+
+
+def _beside_pictures(text: str, path: Path) -> None:
+    """A data.yaml with a picture and its label."""
+    for folder in ("images", "labels"):
+        (path.parent / folder).mkdir()
+    Image.new("RGB", (8, 8)).save(path.parent / "images" / "a.png")
+    (path.parent / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def format_cases() -> Iterator[Case]:
+    """Annotations in other formats than json."""
+    bomb = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c SYSTEM "file:///etc/passwd">]>'
+    odd_values = ("nan", "-1e999", "1e30", "", "x", "-5", "9" * 400, "5<b/>")
+    xml = {
+        "odd number in xml": [XML.replace(">5<", f">{v}<") for v in odd_values],
+        "odd size in xml": [XML.replace(">8<", f">{v}<") for v in odd_values],
+        "xml with entities": [bomb + XML, bomb + XML.replace(">a<", ">&b;<"), XML.replace(">a<", ">&c;<")],
+        "xml of another kind": ["<a/>", XML.replace("object", "thing"), "<svg></svg>", "x", "<" * 999],
+        "deep xml": ["<a>" * _NEST, XML.replace("<object>", "<a>" * 9999 + "</a>" * 9999 + "<object>")],
+        "path out of the folder": [XML.replace("a.png", v) for v in ("../a.png", "/etc/a.png", "s3://a/b.png")],
+        "truncated xml": [XML[:end] for end in range(1, len(XML), 40)],
+    }  # fmt: skip
+    yaml = {
+        "odd names in yaml": [YAML.replace("[a, b]", v) for v in
+                              ("[]", "a", "[[a], b]", "{0: a, 2: b}", "{a: 0}", "['', b]", "[\u2028, b]", "&x [*x]")],
+        "odd split in yaml": [YAML.replace("images", v, 1) for v in
+                              ("", "{a: b}", "[images, [a]]", "../..", "/etc", "http://x.org/a", "a.txt", ".")],
+        "yaml of another kind": ["x", "[]", "{}", "- a", "&a [*a]", "? [a]\n: b", "!!python/name:os.system ''", "a: b: c"],
+        "key twice in yaml": [YAML + "names: [c]\n"],
+        "deep yaml": ["[" * _NEST, YAML + "x: " + "[" * 9999],
+    }  # fmt: skip
+    for reads in ("count", "instances", "truth"):
+        yield from _cases(reads, {**xml, **ODD_FILES}, ".xml")
+        made = {
+            kind: [partial(_beside_pictures, v) for v in values] for kind, values in yaml.items()
+        }
+        yield from _cases(reads, {**made, **ODD_FILES}, ".yaml")
+
+
 def frequency_cases() -> Iterator[Case]:
     changes = {
         "counts of another length": [{"image_count": v} for v in ([], [1], [1, 2, 3])],
@@ -405,7 +452,7 @@ def all_cases() -> list[Case]:
     from .carried_cases import carried_cases
 
     makers = (
-        annotation_cases, validation_cases, frequency_cases, config_cases, image_cases,
+        annotation_cases, format_cases, validation_cases, frequency_cases, config_cases, image_cases,
         checkpoint_cases, pretrained_cases, carried_cases,
     )  # fmt: skip
     return [case for make in makers for case in make()]

@@ -1,0 +1,101 @@
+"""`iif-d2 data`: convert, split or check annotations in any format."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..groups import GROUP_LIMITS
+
+_SOURCE = (
+    "a COCO or LVIS json, a YOLO data.yaml, Pascal VOC xml, or a folder of one of them; of several "
+    "splits PATH:SPLIT, such as my/data.yaml:train"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(subcommands=True)
+    commands = parser.add_subparsers(dest="what", required=True, metavar="convert|split|check")
+    convert = commands.add_parser("convert", help="write COCO json", description="Write COCO json.")
+    convert.add_argument("source", help=_SOURCE)
+    convert.add_argument("output", metavar="OUT.json", help="written whole or not at all")
+    convert.set_defaults(run=_convert)
+
+    split = commands.add_parser(
+        "split",
+        help="training and validation, or folds",
+        description="Split into training and validation, or into folds: each class with two "
+        "images or more is in both halves, where that can be.",
+    )
+    split.add_argument("source", help=_SOURCE)
+    split.add_argument("--output", required=True, metavar="DIR", help="folder of the json files")
+    split.add_argument("--val", type=float, default=0.2, help="share of the images; default 0.2")
+    split.add_argument("--seed", type=int, default=0, help="of the draws; default 0")
+    split.add_argument("--folds", type=int, help="write so many splits; each image is in one val")
+    split.add_argument(
+        "--group", metavar="FIELD",
+        help="keep images together that have one value of this field, such as video_id, or with "
+        "near-duplicates those that look nearly the same",
+    )  # fmt: skip
+    _add_images(split)
+    split.set_defaults(run=_split)
+
+    check = commands.add_parser(
+        "check",
+        help="what is wrong, and what to do",
+        description="The long tail at a glance, and a line for each thing that is wrong. Exits "
+        "with 1 if anything is.",
+    )
+    check.add_argument("source", help=_SOURCE)
+    check.add_argument("--val", metavar="B", help="annotations for validation, to compare with")
+    check.add_argument(
+        "--near-duplicates", action="store_true",
+        help="also look for pictures of both that look nearly the same",
+    )  # fmt: skip
+    _add_images(check)
+    check.set_defaults(run=_check)
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images", metavar="DIR",
+        help="the folder that image paths start from; YOLO and Pascal VOC say it themselves",
+    )  # fmt: skip
+    parser.add_argument(
+        "--group-limits", nargs=2, type=int, default=GROUP_LIMITS, metavar=("RARE", "COMMON"),
+        help="images of a rare and of a common class at most, where the source does not state "
+        f"groups; default {GROUP_LIMITS}",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> str | tuple[str, int]:
+    return args.run(args)
+
+
+def _convert(args: argparse.Namespace) -> str:
+    from ..data.converting import convert_annotations
+
+    return convert_annotations(args.source, args.output)
+
+
+def _split(args: argparse.Namespace) -> str:
+    from ..data.splitting import split_annotations
+
+    return split_annotations(
+        args.source,
+        args.output,
+        val=args.val,
+        seed=args.seed,
+        folds=args.folds,
+        group=args.group,
+        image_root=args.images,
+        group_limits=args.group_limits,
+    )
+
+
+def _check(args: argparse.Namespace) -> tuple[str, int]:
+    from ..data.checking import check_annotations
+
+    report = check_annotations(
+        args.source, args.val, args.images, args.near_duplicates, args.group_limits
+    )
+    return report.text, 1 if report.wrong else 0

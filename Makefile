@@ -11,7 +11,6 @@ GPU_KIT_PURE := lvis|fvcore|iopath|yacs|omegaconf|hydra-core|termcolor
 GPU_KIT_BINARY := pycocotools|hotcoco|msgspec
 PINNED = $$(grep -hoE '^($(1))==[^ ;]+' requirements.txt constraints.txt)
 DEMO := output/demo
-DEMO_CONFIG := configs/Mini-InstanceSegmentation/demo_mask_rcnn_R_18_FPN_iif.yaml
 # Another Detectron2 than the registry's rebuild: a pip requirement, such as a local path.
 DETECTRON2 ?=
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
@@ -22,11 +21,8 @@ SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-demo: $(READY)  ## train Mask R-CNN with IIF on mini_lvis, evaluate it, draw what it finds
-	$(PY) -W ignore train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR $(DEMO)
-	$(PY) -W ignore -m iif_d2 demo --config-file $(DEMO_CONFIG) --dataset mini_lvis_val --most 6 --confidence-threshold 0.3 \
-	  --output $(DEMO)/pictures MODEL.WEIGHTS $(DEMO)/model_final.pth
-	@$(PY) -W ignore -m iif_d2 summary $(DEMO)
+demo: $(READY)  ## train softmax and IIF on mini_lvis, compare them in a table and on a page of pictures
+	@$(PY) -W ignore -m iif_d2 demo --train --output $(DEMO)
 
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile

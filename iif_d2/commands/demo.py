@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..files import write_atomically
-from .arguments import add_model_arguments
+from .arguments import add_overrides
 from .drawn import drawn_names, keep_apart, picture_files, save_picture
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-ids", nargs="+", default=[], help="of --dataset, only these, in this order"
     )
     parser.add_argument("--most", type=int, help="stop after so many pictures")
-    parser.add_argument("--output", required=True, help="folder for the drawn pictures")
+    parser.add_argument("--output", help="folder for the drawn pictures, or of the models' runs")
+    parser.add_argument(
+        "--train", action="store_true", help="of the package's own demo: train both models first"
+    )
     parser.add_argument("--confidence-threshold", type=float, default=0.5, help="default 0.5")
     parser.add_argument(
         "--beside", nargs=2, metavar=("CONFIG", "WEIGHTS"), help="a second model, drawn beside"
@@ -43,10 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--figure", help="also all pictures below each other, in this file")
     parser.add_argument("--json", help="also all detections, in this file")
-    add_model_arguments(parser)
+    parser.add_argument("--config-file", default="", help="the config the model was trained with")
+    add_overrides(parser, "MODEL.WEIGHTS FILE and other KEY VALUE overrides of the config")
 
 
 def run(args: argparse.Namespace) -> str:
+    """Without a model of one's own, softmax beside IIF on mini_lvis."""
+    if not (args.config_file or args.opts or args.input or args.dataset):
+        from .showcase import showcase
+
+        return showcase(args.output or "output/demo", train=args.train)
+    if not args.config_file or not args.output or args.train:
+        raise ConfigError(
+            "give --config-file, --output and --input or --dataset to draw what your model finds, "
+            "or none of them for the package's own demo, which --train belongs to"
+        )
     return draw_folder(
         args.config_file,
         args.opts,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import ConfigError
 from .arguments import add_overrides
+from .own_data import RECIPE, OwnData, add_data_arguments, run_with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +21,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dist-url", default="auto", help="where machines meet, such as tcp://HOST:PORT"
     )
+    add_data_arguments(parser)
     add_overrides(parser, "KEY VALUE overrides of the config; KEY=VALUE for a .py")
 
 
 def run(args: argparse.Namespace, eval_only: bool = False) -> None:
-    """Train in as many processes as asked for; results go to the log and OUTPUT_DIR."""
+    """Train in as many processes as asked for; results go to the log and OUTPUT_DIR.
+
+    Raises:
+        ConfigError: the data of the command line do not go with the config.
+    """
+    from functools import partial
+
     from ..engine import launch, main
 
     args.eval_only = eval_only
-    launch(main, args)
+    own = OwnData.of(args)
+    if own.files and args.config_file.endswith(".py"):
+        raise ConfigError("--train and --val go with a yaml config; a .py names its own data")
+    if own.files and not args.config_file and not eval_only:
+        args.config_file = RECIPE
+    words = own.overrides()
+    if args.output:
+        words += ["OUTPUT_DIR", args.output]
+    args.opts = [*words, *args.opts]
+    launch(partial(run_with, own, main), args)

@@ -195,7 +195,9 @@ def _run_one(
         return f"{name} {seed}"
     process = get_context("spawn").Process(target=_child, args=(words, folder))
     process.start()
-    _follow(process, name if seed == 0 else f"{name}, seed {seed}", folder)
+    if "--resume" in words:  # it trains
+        _follow(process, f"{name}, seed {seed}", folder)
+    process.join()
     if process.exitcode:
         raise DataError(f"{name}, seed {seed}, failed; see {os.path.join(folder, 'run.log')}")
     return f"{name} {seed}"
@@ -208,7 +210,6 @@ def _follow(process: BaseProcess, name: str, folder: str) -> None:
             process.join(2)
             done, bar.total = _iterations(folder)
             bar.update(done - bar.n)
-    process.join()
 
 
 def _iterations(folder: str) -> tuple[int, int | None]:

@@ -1,0 +1,86 @@
+"""`--train`, `--val` and `--images`: data of one's own from the command line, without a module."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+
+RECIPE = "LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
+NAMES = {"train": "own_train", "val": "own_val"}  # in DATASETS.TRAIN and DATASETS.TEST
+_LOOKED_AT = 50  # pictures that say whether there are masks
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group(
+        "data of your own", "COCO or LVIS json, YOLO, Pascal VOC; else the config names data sets"
+    )
+    data.add_argument("--train", metavar="FILE", help="training annotations")
+    data.add_argument("--val", metavar="FILE", help="validation annotations")
+    data.add_argument("--images", metavar="DIR", help="folder of the pictures; YOLO, VOC know it")
+    data.add_argument("--val-images", metavar="DIR", help="of --val; by default --images")
+    data.add_argument("--output", metavar="DIR", help="OUTPUT_DIR of the config")
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Annotations and folders by "train" and "val"; registered in every process of a run."""
+
+    files: dict[str, tuple[str, str | None]]
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> OwnData:
+        """What the command line names, maybe nothing.
+
+        Raises:
+            ConfigError: pictures without annotations.
+        """
+        folders = {"train": args.images, "val": args.val_images or args.images}
+        given = {"train": args.train, "val": args.val}
+        files = {key: (path, folders[key]) for key, path in given.items() if path}
+        if not files and (args.images or args.val_images):
+            raise ConfigError("--images belongs to --train or --val; name the annotations, too")
+        return cls(files)
+
+    def register(self) -> None:
+        from ..data import register_long_tail_instances
+
+        for key, (path, folder) in self.files.items():
+            register_long_tail_instances(NAMES[key], path, folder)
+
+    def overrides(self) -> list[str]:
+        """The KEY VALUE pairs that fit a config to these data: names, classes, kind of masks.
+
+        Raises:
+            DataError: the annotations cannot be read.
+        """
+        from detectron2.data import DatasetCatalog
+
+        from ..data.frequency import count_class_frequency
+
+        if not self.files:
+            return []
+        self.register()
+        words = []
+        for key, config_key in (("train", "DATASETS.TRAIN"), ("val", "DATASETS.TEST")):
+            if key in self.files:
+                words += [config_key, f"('{NAMES[key]}',)"]
+            elif "train" in self.files:
+                words += [config_key, "()"]
+        first = NAMES[next(iter(self.files))]
+        classes = len(count_class_frequency(first))
+        words += ["MODEL.ROI_HEADS.NUM_CLASSES", str(classes), "INPUT.MASK_FORMAT", "bitmask"]
+        records = DatasetCatalog.get(first)
+        some = [records[index] for index in range(min(_LOOKED_AT, len(records)))]
+        if not any("segmentation" in a for record in some for a in record["annotations"]):
+            words += ["MODEL.MASK_ON", "False"]
+        return words
+
+
+def run_with(own: OwnData, main: Callable[[argparse.Namespace], Any], args: Any) -> Any:
+    """What each process runs: `main`, once the data are registered there, too."""
+    own.register()
+    return main(args)

@@ -1,0 +1,219 @@
+"""What `iif-d2 demo` shows of itself: softmax beside IIF on mini_lvis, as a table and a page."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING
+
+from ..errors import IIFError
+
+if TYPE_CHECKING:
+    from ..engine.compare import Row
+    from ..evaluation.comparison import Run
+
+DATASET = "mini_lvis_val"
+CONFIG = "Mini-InstanceSegmentation/demo_mask_rcnn_lite0_FPN.yaml"
+NORCAL = "Softmax + NorCal, no training"
+METRICS = ("AP", "APr", "APc", "APf")
+COMMANDS = (
+    ("your pictures", "iif-d2 predict photos/ --weights {iif} --output drawn"),
+    (
+        "your data, in COCO's or LVIS's json",
+        "iif-d2 train --train train.json --val val.json --images DIR",
+    ),
+    ("what helps on it", "iif-d2 compare --config-file CONFIG --methods Softmax IIF NorCal"),
+)
+_THRESHOLD = 0.3
+_LOOKED_AT = 60  # pictures
+
+
+def showcase(output: str = "output/demo", *, train: bool = False, pictures: int = 6) -> str:
+    """Evaluate, or first train, softmax and IIF on mini_lvis; write a page of pictures.
+
+    Args:
+        output: folder of the runs, the page and the report; start again to go on.
+        train: train both, from one detector without a classifier; else take the models that come
+            with the package, and NorCal over softmax's beside them.
+        pictures: how many the page shows.
+
+    Returns:
+        The table, what it says in a sentence, and what was written.
+
+    Raises:
+        IIFError: a run failed, or `output` cannot be written.
+
+    Examples:
+        >>> print(showcase(train=True))  # doctest: +SKIP
+    """
+    from ..engine.compare import train_rows
+    from ..evaluation.comparison import read_run
+
+    os.makedirs(output, exist_ok=True)
+    rows = _trained(output) if train else _packaged()
+    train_rows(output, rows, [(row, 0) for row in rows], jobs=2)
+    runs = [read_run(row.name, 0, row.folder(output, 0)) for row in rows]
+    softmax, iif = (
+        next(row.folder(output, 0) for row in rows if row.name == name)
+        for name in ("Softmax", "IIF")
+    )
+    weights = {
+        "Softmax": os.path.join(softmax, "model_final.pth") if train else _zoo("softmax"),
+        "IIF": os.path.join(iif, "model_final.pth") if train else _zoo("iif"),
+    }
+    about = (
+        "mini_lvis: 60 classes of coloured shapes, 3 to 450 training pictures each; mask AP on 480 "
+        "pictures. "
+    )
+    about += (
+        "Both models went on from one detector without a classifier, for 150 steps of 8 pictures: "
+        "a demo, no benchmark."
+        if train
+        else "Both models were trained for 600 steps of 8 pictures by one recipe."
+    )
+    commands = [(what, words.format(iif=weights["IIF"])) for what, words in COMMANDS]
+    report = _report(output, softmax, iif)
+    links = [("the report: what changed, class by class", os.path.basename(report))]
+    page = _page(output, runs, weights, about, links if report else [], commands, pictures)
+    lines = [*_table(runs), "", _verdict(runs), about, "", page]
+    lines += [f"{report}: what changed, class by class"] if report else []
+    lines += [f"{os.path.join(output, 'runs')}: what each run wrote, run.log for one"]
+    lines += ["", "next:", *(f"  {words}  # {what}" for what, words in commands)]
+    return "\n".join(lines)
+
+
+def _zoo(name: str) -> str:
+    from ..zoo import zoo_model
+
+    return zoo_model(f"mini_lvis_{name}")
+
+
+def _packaged() -> list[Row]:
+    """The models of the package, evaluated as they are."""
+    from ..engine.compare import Row
+
+    def row(name: str, model: str, *options: str) -> Row:
+        folder = _zoo(model)
+        weights = os.path.join(folder, "model.safetensors")
+        words = ("MODEL.WEIGHTS", weights, "DATASETS.TEST", f"('{DATASET}',)", *options)
+        return Row(name, os.path.join(folder, "config.yaml"), words, trains=False)
+
+    counts = os.path.join(_zoo("softmax"), "class_frequency.json")
+    norcal = ("MODEL.LONG_TAIL.METHOD", "NorCal", "MODEL.LONG_TAIL.FREQUENCY", counts)
+    rows = [row("Softmax", "softmax"), row(NORCAL, "softmax", *norcal)]
+    return [*rows, row("IIF", "iif")]
+
+
+def _trained(output: str) -> list[Row]:
+    """Both trained from the packaged softmax detector, less its classifier."""
+    import torch
+
+    from ..checkpoint.reading import read_checkpoint
+    from ..engine.compare import Row
+    from ..files import write_atomically
+
+    start = os.path.join(output, "detector.pth")
+    if not os.path.exists(start):
+        weights = read_checkpoint(os.path.join(_zoo("softmax"), "model.safetensors"))["model"]
+        kept = {n: torch.as_tensor(w).float() for n, w in weights.items() if "cls_score" not in n}
+        content = io.BytesIO()
+        torch.save({"model": kept}, content)
+        write_atomically(start, content.getvalue())
+    return [
+        Row(name, CONFIG, ("MODEL.LONG_TAIL.METHOD", name, "MODEL.WEIGHTS", start))
+        for name in ("Softmax", "IIF")
+    ]
+
+
+def _table(runs: list[Run]) -> list[str]:
+    width = max(len(run.row) for run in runs)
+    lines = [f"{'':{width}}  {'  '.join(f'{name:>5}' for name in METRICS)}"]
+    for run in runs:
+        cells = (f"{(run.results or {}).get(name, float('nan')):5.1f}" for name in METRICS)
+        lines.append(f"{run.row:{width}}  {'  '.join(cells)}")
+    return lines
+
+
+def _verdict(runs: list[Run]) -> str:
+    softmax, iif = (
+        next(run.results or {} for run in runs if run.row == name) for name in ("Softmax", "IIF")
+    )
+    return (
+        f"Of the rare classes, seen in at most 10 training pictures, softmax finds next to nothing "
+        f"(APr {softmax['APr']:.1f}); IIF has APr {iif['APr']:.1f}."
+        if softmax["APr"] < 5 < iif["APr"]
+        else f"Rare classes: APr {softmax['APr']:.1f} by softmax, {iif['APr']:.1f} by IIF."
+    )
+
+
+def _report(output: str, *runs: str) -> str:
+    """The report's file; "" where what it needs is not installed."""
+    from ..report import make_report
+
+    path = os.path.join(output, "report.html")
+    try:
+        make_report(runs, output=path, dataset=DATASET, bootstrap=200)
+    except IIFError as error:
+        print(f"no report: {error}")
+        return ""
+    return path
+
+
+def _page(
+    output: str,
+    runs: list[Run],
+    weights: dict[str, str],
+    about: str,
+    links: list[tuple[str, str]],
+    commands: list[tuple[str, str]],
+    most: int,
+) -> str:
+    """Write the page of pictures; says where it is."""
+    from detectron2.data import DatasetCatalog
+
+    from .. import load
+    from ..evaluation import Detections
+    from ..evaluation.detect import read_picture
+    from ..plots.drawing import describe, draw_detections, judged
+    from ..report import pictures_page
+
+    models = {name: load(path) for name, path in weights.items()}
+    first = models["IIF"]
+    names, groups = first.class_names, first.groups
+    looked_at = []
+    for record in DatasetCatalog.get(DATASET):
+        truth = Detections.from_annotations(record)
+        rare = groups[truth.classes] == "r"
+        if rare.any() and len(looked_at) < _LOOKED_AT:
+            image = read_picture(record["file_name"])
+            found = [model(image, confidence=_THRESHOLD) for model in models.values()]
+            judgements = [judged(one, truth) for one in found]
+            softmax, iif = (int(taken[rare].sum()) for _, taken in judgements)
+            marks = [None, *(right for right, _ in judgements)]
+            panels = list(zip([truth, *found], marks))
+            looked_at.append((abs(iif - softmax), record["image_id"], image, panels))
+    looked_at.sort(key=lambda one: -one[0])  # the models differ most; else as they stand in the set
+    shown, alts, captions = [], [], []
+    for _, image_id, image, panels in looked_at[:most]:
+        shown.append([draw_detections(image, one, names, groups, right) for one, right in panels])
+        alts.append([describe(one, names, groups, right) for one, right in panels])
+        captions.append(f"image {image_id}")
+    table = [["", *METRICS], *([run.row, *map((run.results or {}).get, METRICS)] for run in runs)]
+    return pictures_page(
+        os.path.join(output, "demo.html"),
+        "Softmax and IIF on rare classes",
+        ["Ground truth", *models],
+        shown,
+        captions=captions,
+        alts=alts,
+        threshold=_THRESHOLD,
+        table=table,
+        paragraphs=[
+            _verdict(runs),
+            about,
+            f"Of the first {_LOOKED_AT} pictures with an object of a rare class, the {most} in "
+            "which the models differ most in how many of these they find.",
+        ],
+        links=links,
+        commands=commands,
+    )

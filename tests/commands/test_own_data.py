@@ -1,0 +1,61 @@
+"""`iif-d2 train --train ... --val ... --images ...`: data without a Python module."""
+
+import json
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from iif_d2.commands import main
+from iif_d2.commands.own_data import NAMES
+from iif_d2.evaluation.results import load_results
+
+from ..conftest import TINY, make_dataset
+
+CONFIG = "Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
+# The size of the model; data sets and classes come from the command line.
+OWN = ("MODEL.ROI_HEADS.NUM_CLASSES", "INPUT.MASK_FORMAT", "DATASETS.TRAIN", "DATASETS.TEST")
+SMALL = [word for pair in zip(TINY[::2], TINY[1::2]) if pair[0] not in OWN for word in pair]
+
+
+@pytest.fixture
+def own(tmp_path):
+    yield make_dataset(tmp_path / "images")[0]
+    for name in NAMES.values():
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+def test_it_trains_and_evaluates(own, tmp_path):
+    data = ["--val", str(own), "--images", str(tmp_path / "images")]
+    trained, tested = tmp_path / "trained", tmp_path / "tested"
+    words = ["--config-file", CONFIG, "--output", str(trained), *data, "--train", str(own)]
+    assert main(["train", *words, *SMALL, "SOLVER.MAX_ITER", "1"]) == 0
+    first = load_results(trained / "inference" / "results.json")
+    assert list(first) == [NAMES["val"]] and {"bbox", "segm"} == set(first[NAMES["val"]])
+    words = ["--config-file", str(trained / "config.yaml"), "--output", str(tested), *data]
+    weights = ["MODEL.WEIGHTS", str(trained / "model_final.pth")]
+    assert main(["eval", *words, *weights]) == 0
+    assert load_results(tested / "inference" / "results.json") == first
+
+
+def test_boxes_alone_train_no_masks(own, tmp_path):
+    content = json.loads(own.read_text())
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+    own.write_text(json.dumps(content))
+    out = tmp_path / "out"
+    words = ["--train", str(own), "--images", str(tmp_path / "images"), "--config-file", CONFIG]
+    assert main(["train", *words, "--output", str(out), *SMALL, "SOLVER.MAX_ITER", "1"]) == 0
+    assert "MASK_ON: false" in (out / "config.yaml").read_text()
+    assert not (out / "inference").exists()  # nothing to evaluate on
+
+
+def test_what_does_not_go_together_is_a_sentence(own, tmp_path, capsys):
+    for words, message in (
+        (["--images", str(tmp_path)], "--images belongs to --train or --val"),
+        (["--train", str(own), "--config-file", "x.py"], "--train and --val go with a yaml config"),
+        (["--train", str(tmp_path / "gone.json")], "gone.json"),
+    ):
+        assert main(["train", *words]) == 2
+        assert message in capsys.readouterr().err

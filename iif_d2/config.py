@@ -106,6 +106,20 @@ KEYS = (
         "group norm in their place, from scratch.",
     ),
     Key(
+        "MODEL_EMA.ENABLED",
+        False,
+        "Average the weights over training; the average is what is evaluated, and what a "
+        "checkpoint's `model` has for whoever reads it, while --resume goes on from the weights "
+        "themselves. BatchNorm's statistics are averaged, too; what a method has counted is not. "
+        "The key is d2go's.",
+    ),
+    Key(
+        "MODEL_EMA.DECAY",
+        0.999,
+        "Share of the average that a step keeps, in [0, 1): 0.999 is a window of a thousand steps. "
+        "In step t it is (1 + t) / (10 + t) at most, so that a short schedule forgets its start.",
+    ),
+    Key(
         "DATALOADER.REPEAT_STATISTIC",
         "image",
         "What SAMPLER_TRAIN RepeatFactorTrainingSampler calls rare by: image, the share of images "

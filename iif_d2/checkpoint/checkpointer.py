@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -32,10 +32,12 @@ class LongTailCheckpointer(DetectionCheckpointer):
         datasets: registered data sets that the model is used on, in training those it learns from.
             A checkpoint carries their class names; one of other names is refused where
             `strict_shapes` is set, else that is said.
+        average: gives the tensors, by name, that are saved in place of the model's own.
     """
 
     strict_shapes = False
     datasets: Sequence[str] = ()
+    average: Callable[[], dict[str, torch.Tensor]] | None = None
     _remedy = "evaluate and resume with the config it was trained with"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,6 +54,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict()}
+        if self.average is not None:
+            data["model"].update(self.average())
         data["methods"] = {
             path: {"name": type(method).__name__, "reads": str(method.reads)}
             for path, method in self._methods().items()

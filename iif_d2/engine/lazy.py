@@ -78,9 +78,9 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
     """The parts that a LazyConfig describes: `model`, `dataloader`, `optimizer`, `lr_multiplier`
     and `train`, as Detectron2's have them.
 
-    Three keys of `train` are this package's and may be left out: `seed`, `fixed_statistics`
-    (MODEL.RESNETS.FIXED_STATISTICS of a yaml config) and `classifier_period`
-    (LOG.CLASSIFIER_PERIOD).
+    Some keys of `train` are this package's and may be left out: `seed`, `fixed_statistics`
+    (MODEL.RESNETS.FIXED_STATISTICS of a yaml config), `classifier_period` (LOG.CLASSIFIER_PERIOD),
+    `model_ema.enabled` and `model_ema.decay` (MODEL_EMA).
 
     Raises:
         ConfigError: a key's value cannot work, or names data that are not there.
@@ -117,6 +117,7 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
         eval_period=train.eval_period,
         log_period=train.log_period,
         amp=train.amp.enabled,
+        ema_decay=_ema_decay(train),
         ddp=train.ddp,
         fixed_statistics=train.get("fixed_statistics", False),
         class_frequency=_class_frequency(cfg, model, names),
@@ -192,6 +193,12 @@ def _build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer
         optimizer = instantiate(cfg.optimizer)
         del cfg.optimizer.params.model  # a config holds no weights
     return optimizer
+
+
+def _ema_decay(train: DictConfig) -> float | None:
+    if not OmegaConf.select(train, "model_ema.enabled", default=False):
+        return None
+    return OmegaConf.select(train, "model_ema.decay", default=0.999)
 
 
 def _class_frequency(

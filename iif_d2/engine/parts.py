@@ -68,6 +68,7 @@ class TrainingParts:
     eval_period: int  # 0: at the end only
     log_period: int  # between two lines of metrics.json
     amp: bool  # mixed precision
+    ema_decay: float | None  # of `WeightAverage`; None: the weights are not averaged
     ddp: Mapping[str, Any]  # arguments of Detectron2's `create_ddp_model`
     fixed_statistics: bool  # BatchNorm of the backbone keeps the statistics that it came with
     class_frequency: Callable[[], ClassFrequency] | None  # None: nothing is known of the classes
@@ -208,6 +209,7 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
         eval_period=cfg.TEST.EVAL_PERIOD,
         log_period=20,  # Detectron2's
         amp=cfg.SOLVER.AMP.ENABLED,
+        ema_decay=cfg.MODEL_EMA.DECAY if cfg.MODEL_EMA.ENABLED else None,
         ddp={"broadcast_buffers": False},
         fixed_statistics=cfg.MODEL.RESNETS.FIXED_STATISTICS,
         class_frequency=config_frequency(cfg).resolve,
@@ -271,6 +273,11 @@ def _precise_bn(cfg: CfgNode, model: nn.Module, build: type[CfgBuilders]) -> lis
     """As `DefaultTrainer` has it: on a loader of its own, without workers."""
     if not cfg.TEST.PRECISE_BN.ENABLED or not get_bn_modules(model):
         return []
+    if cfg.MODEL_EMA.ENABLED:
+        raise ConfigError(
+            "TEST.PRECISE_BN takes the statistics of the weights, and MODEL_EMA evaluates their "
+            "average; set one of the two ENABLED to False"
+        )
     own = cfg.clone()
     own.defrost()
     own.DATALOADER.NUM_WORKERS = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from typing import Any
@@ -24,7 +25,8 @@ from omegaconf import DictConfig
 
 from ..checkpoint import LongTailCheckpointer, settle_frequencies
 from ..data import NamedBatches, TrainingBatches
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
+from .averaging import WeightAverage
 from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
 from .hooks import BoundedHistory, ClassifierStats, FrozenNorms
@@ -48,7 +50,8 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
 
     Attributes:
         cfg, data_loader, optimizer, scheduler, max_iter: as in `TrainingParts`.
-        model: in DistributedDataParallel, where there are several processes.
+        model: in DistributedDataParallel, where there are several processes. Under MODEL_EMA its
+            weights are those that learn; their average is in the checkpoints.
         checkpointer: a `LongTailCheckpointer`.
         start_iter: the first iteration; above 0 where a run is resumed.
     """
@@ -77,13 +80,19 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         )
         self.checkpointer.datasets = parts.datasets
         self._last_results: dict | None = None
+        self._average: WeightAverage | None = None
+        if parts.ema_decay is not None:
+            self._average = WeightAverage(parts.model, parts.ema_decay)
+            self.checkpointer.average = self._average.average
         self.register_hooks(self.build_hooks())
         refuse_bad_gradients(self.model, self.optimizer)
 
     def build_hooks(self) -> list[HookBase]:
         """What a step needs comes first, what resuming needs last."""
         parts, is_main = self._parts, comm.is_main_process()
-        before = [BoundedHistory(), *self._frozen_norms()]
+        before: list[HookBase] = [BoundedHistory(), *self._frozen_norms()]
+        if self._average:
+            before.append(self._average)
         if is_main and parts.class_frequency and parts.classifier_period > 0:
             before.append(ClassifierStats(parts.class_frequency, parts.classifier_period))
         before += [hooks.IterationTimer(), hooks.LRScheduler(), *parts.hooks]
@@ -168,6 +177,12 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        if not self._average and WeightAverage.__name__ in state_dict.get("hooks", {}):
+            raise CheckpointError(
+                "the checkpoint has averaged weights, from which no training goes on; resume with "
+                "MODEL_EMA.ENABLED True (train.model_ema.enabled in a .py config), or start anew "
+                "from it by MODEL.WEIGHTS"
+            )
         # Version 0.1.0 kept a LazyConfig's optimizer beside the hooks.
         step = {key: value for key, value in state_dict.items() if key != "hooks"}
         self._trainer.load_state_dict(state_dict.get("_trainer", step))
@@ -175,7 +190,8 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
     def _evaluate(self) -> dict:
         last = self.iter + 1 >= self.max_iter
         parts = self._parts
-        self._last_results = (parts.evaluate_last if last else parts.evaluate)(self.model)
+        with self._average.applied() if self._average else contextlib.nullcontext():
+            self._last_results = (parts.evaluate_last if last else parts.evaluate)(self.model)
         return self._last_results
 
     def _where_it_stopped(self) -> str:

@@ -134,6 +134,19 @@ KEYS = (
         "and COCO's servers take it. A test set without annotations needs it.",
     ),
     Key(
+        "TEST.BEST_METRIC",
+        "",
+        "Keep the weights that are best by this metric at an evaluation as model_best.pth: bbox or "
+        "segm, and AP, AP50, APr, ..., as in segm/APr; with several test sets the set's name in "
+        "front, as in lvis_v1_val/segm/APr. Needs TEST.EVAL_PERIOD above 0. Empty: none is kept.",
+    ),
+    Key(
+        "TEST.PATIENCE",
+        0,
+        "End training after this many evaluations in a row without a new best of "
+        "TEST.BEST_METRIC, as if MAX_ITER were reached. 0: train to MAX_ITER.",
+    ),
+    Key(
         "SOLVER.OPTIMIZER",
         "SGD",
         "SGD (Detectron2's), or ADAMW (Loshchilov and Hutter, 2019) with the same parameter "

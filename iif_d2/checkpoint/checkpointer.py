@@ -47,12 +47,24 @@ class LongTailCheckpointer(DetectionCheckpointer):
     def save(self, name: str, **kwargs: Any) -> None:
         """Write `<name>.pth` in one step, so that a killed run leaves no half a checkpoint.
 
+        It is what --resume goes on from.
+
         Raises:
             CheckpointError: it cannot be written.
             DivergedError: weights are NaN or infinite; the last checkpoint stays the good one.
         """
+        states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
+        if self.save_weights(name, **states, **kwargs):
+            self.tag_last_checkpoint(f"{name}.pth")
+
+    def save_weights(self, name: str, **kwargs: Any) -> bool:
+        """The same without the states of a training, and not to go on from; whether it is written.
+
+        Raises:
+            CheckpointError, DivergedError: see `save`.
+        """
         if not self.save_dir or not self.save_to_disk:
-            return
+            return False
         data = {"model": self.model.state_dict()}
         if self.average is not None:
             data["model"].update(self.average())
@@ -63,7 +75,6 @@ class LongTailCheckpointer(DetectionCheckpointer):
         if names := first_class_names(self.datasets):
             data[KEY] = list(names)
         _check_finite(name, data["model"])
-        data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
@@ -76,7 +87,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             raise CheckpointError(
                 f"{path} cannot be written: {error}; earlier checkpoints are as they were"
             ) from None
-        self.tag_last_checkpoint(f"{name}.pth")
+        return True
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_atomically(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)

@@ -37,6 +37,7 @@ from ..errors import ConfigError, built_from_config
 from ..files import check_writable
 from ..frequency import ClassFrequency
 from ..methods import LongTailMethod
+from .best import check_best_metric
 from .checks import check_datasets, check_test_sets
 from .evaluate import evaluate
 from .parts import TrainingParts
@@ -80,7 +81,7 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
 
     Some keys of `train` are this package's and may be left out: `seed`, `fixed_statistics`
     (MODEL.RESNETS.FIXED_STATISTICS of a yaml config), `classifier_period` (LOG.CLASSIFIER_PERIOD),
-    `model_ema.enabled` and `model_ema.decay` (MODEL_EMA).
+    `model_ema.enabled` and `model_ema.decay` (MODEL_EMA), `best_metric` and `patience` (of TEST).
 
     Raises:
         ConfigError: a key's value cannot work, or names data that are not there.
@@ -91,7 +92,8 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
     check_datasets(names, _num_classes(cfg))
     for name in names:
         attach_class_frequency(name)
-    evaluate_cfg = lazy_evaluation(cfg)
+    best_metric = train.get("best_metric", "")
+    evaluate_cfg = lazy_evaluation(cfg, best_metric=best_metric)
     model = _build_model(cfg)
     optimizer = optimizer_for(model, functools.partial(_build_optimizer, cfg, model))
     with built_from_config("dataloader.train"):
@@ -115,6 +117,8 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
         max_iter=train.max_iter,
         checkpointer=train.checkpointer,
         eval_period=train.eval_period,
+        best_metric=best_metric,
+        patience=train.get("patience", 0),
         log_period=train.log_period,
         amp=train.amp.enabled,
         ema_decay=_ema_decay(train),
@@ -137,7 +141,7 @@ def load_lazy_model(cfg: DictConfig, resume: bool) -> nn.Module:
 
 
 def lazy_evaluation(
-    cfg: DictConfig, learned: Sequence[str] | None = None
+    cfg: DictConfig, learned: Sequence[str] | None = None, best_metric: str = ""
 ) -> Callable[[nn.Module], dict]:
     """What evaluates a model on `dataloader.test` by `dataloader.evaluator`, if there is one.
 
@@ -146,6 +150,7 @@ def lazy_evaluation(
 
     Args:
         learned: the class names in the model's checkpoint, if it has been loaded and has them.
+        best_metric: what training asks for; it has to be among the results.
 
     Raises:
         IIFError: the data set, the evaluator or train.output_dir cannot be used.
@@ -156,7 +161,8 @@ def lazy_evaluation(
     training = _names(cfg.dataloader.get("train", {}))
     check_test_sets(names, _num_classes(cfg), training, learned)
     with dicts_kept(kept):
-        _test(cfg)
+        _, evaluator = _test(cfg)
+    check_best_metric(best_metric, [("", evaluator)])
     folder = os.path.join(cfg.train.output_dir, "inference")
     check_writable(folder)
 

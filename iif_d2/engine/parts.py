@@ -41,6 +41,7 @@ from ..files import check_writable
 from ..frequency import ClassFrequency
 from ..modeling import warn_without_method
 from .augmentation import with_augmentation
+from .best import check_best_metric
 from .checks import check_datasets, check_expected_results, check_test_sets
 from .evaluate import evaluate
 from .schedule import fit_schedule
@@ -66,6 +67,8 @@ class TrainingParts:
     max_iter: int
     checkpointer: Mapping[str, Any]  # arguments of Detectron2's `PeriodicCheckpointer`
     eval_period: int  # 0: at the end only
+    best_metric: str  # of `BestModel`; "": none
+    patience: int  # evaluations without a new best; 0: without end
     log_period: int  # between two lines of metrics.json
     amp: bool  # mixed precision
     ema_decay: float | None  # of `WeightAverage`; None: the weights are not averaged
@@ -192,7 +195,8 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
         data_loader = build.build_train_loader(cfg)
     model = build.build_model(cfg)
     optimizer = optimizer_for(model, functools.partial(build.build_optimizer, cfg, model))
-    evaluate_now, evaluate_last = evaluations(cfg, model, build)
+    best_metric = cfg.TEST.BEST_METRIC
+    evaluate_now, evaluate_last = evaluations(cfg, model, build, best_metric)
     return TrainingParts(
         cfg=cfg,
         model=model,
@@ -207,6 +211,8 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
         max_iter=cfg.SOLVER.MAX_ITER,
         checkpointer={"period": cfg.SOLVER.CHECKPOINT_PERIOD},
         eval_period=cfg.TEST.EVAL_PERIOD,
+        best_metric=best_metric,
+        patience=cfg.TEST.PATIENCE,
         log_period=20,  # Detectron2's
         amp=cfg.SOLVER.AMP.ENABLED,
         ema_decay=cfg.MODEL_EMA.DECAY if cfg.MODEL_EMA.ENABLED else None,
@@ -219,12 +225,18 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
 
 
 def evaluations(
-    cfg: CfgNode, model: nn.Module, build: type[CfgBuilders] = CfgBuilders
+    cfg: CfgNode,
+    model: nn.Module,
+    build: type[CfgBuilders] = CfgBuilders,
+    best_metric: str = "",
 ) -> tuple[Callable[[nn.Module], dict], Callable[[nn.Module], dict]]:
     """What evaluates now and then, and at the end; TEST.AUG is for the end, as in Detectron2.
 
     What they need is built once now, so that nothing is refused after hours of training. The test
     sets are kept, and not read again.
+
+    Args:
+        best_metric: what training asks for; it has to be among the results.
 
     Raises:
         IIFError: DATASETS.TEST, an evaluator, OUTPUT_DIR or TEST cannot be used.
@@ -234,8 +246,10 @@ def evaluations(
     if cfg.TEST.AUG.ENABLED:
         with_augmentation(cfg, model)
     with dicts_kept(kept):
-        for name, *_ in build._tests(cfg):
-            check_writable(os.path.join(cfg.OUTPUT_DIR, "inference", name))
+        tests = [(name, evaluator) for name, _, evaluator in build._tests(cfg)]
+    for name, _ in tests:
+        check_writable(os.path.join(cfg.OUTPUT_DIR, "inference", name))
+    check_best_metric(best_metric, tests)
 
     def now(model: nn.Module) -> dict:
         with dicts_kept(kept):
@@ -243,15 +257,13 @@ def evaluations(
 
     def last(model: nn.Module) -> dict:
         results = now(model)
-        if not cfg.TEST.AUG.ENABLED:
-            return results
         with dicts_kept(kept):
             augmented = build.test_with_TTA(cfg, model)
         if len(cfg.DATASETS.TEST) == 1:
             return {**results, **augmented}
         return {name: {**results[name], **augmented[name]} for name in results}
 
-    return now, last
+    return now, last if cfg.TEST.AUG.ENABLED else now
 
 
 def _check_training_data(cfg: CfgNode) -> None:

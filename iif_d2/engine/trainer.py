@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import weakref
 from typing import Any
@@ -27,6 +28,7 @@ from ..checkpoint import LongTailCheckpointer, settle_frequencies
 from ..data import NamedBatches, TrainingBatches
 from ..errors import CheckpointError, ConfigError
 from .averaging import WeightAverage
+from .best import BestModel
 from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
 from .hooks import BoundedHistory, ClassifierStats, FrozenNorms
@@ -34,6 +36,12 @@ from .lazy import parts_from_lazy
 from .parts import CfgBuilders, parts_from_cfg
 from .preemption import evaluation_hooks
 from .second_stage import ObservingTrainer, learns, second_stage_methods
+
+logger = logging.getLogger(__name__)
+
+
+class _EndedEarly(BaseException):
+    """Leaves the loop of iterations; no `Exception`, which Detectron2 would log as a failure."""
 
 
 class LongTailTrainer(CfgBuilders, TrainerBase):
@@ -80,10 +88,17 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         )
         self.checkpointer.datasets = parts.datasets
         self._last_results: dict | None = None
+        self._evaluated: tuple | None = None  # after how many iterations, and by what
+        self._stopping = False
         self._average: WeightAverage | None = None
         if parts.ema_decay is not None:
             self._average = WeightAverage(parts.model, parts.ema_decay)
             self.checkpointer.average = self._average.average
+        self._best: BestModel | None = None
+        if parts.best_metric or parts.patience:
+            self._best = BestModel(
+                self.checkpointer, parts.best_metric, parts.patience, parts.eval_period
+            )
         self.register_hooks(self.build_hooks())
         refuse_bad_gradients(self.model, self.optimizer)
 
@@ -93,6 +108,8 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         before: list[HookBase] = [BoundedHistory(), *self._frozen_norms()]
         if self._average:
             before.append(self._average)
+        if self._best:
+            before.append(self._best)
         if is_main and parts.class_frequency and parts.classifier_period > 0:
             before.append(ClassifierStats(parts.class_frequency, parts.classifier_period))
         before += [hooks.IterationTimer(), hooks.LRScheduler(), *parts.hooks]
@@ -150,8 +167,12 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
             DivergedError: losses, gradients or proposals are NaN or infinite.
             KeyboardInterrupt: says what was saved.
         """
+        if self._best and self._best.over:  # a resumed run that had ended
+            self.max_iter = self.start_iter
         try:
             super().train(self.start_iter, self.max_iter)
+        except _EndedEarly:
+            logger.info("TEST.PATIENCE: training ends after %d iterations", self.max_iter)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._where_it_stopped()) from None
         expected = isinstance(self.cfg, CfgNode) and self.cfg.TEST.EXPECTED_RESULTS
@@ -167,6 +188,14 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
                 refuse_endless_overflow(self._trainer.grad_scaler)
         except FloatingPointError as error:
             raise diverged(error, self.iter, self.data_loader.images, self.checkpointer) from error
+
+    def before_train(self) -> None:
+        super().before_train()
+        self._end_early(self.start_iter)
+
+    def after_step(self) -> None:
+        super().after_step()
+        self._end_early(self.iter + 1)
 
     def after_train(self) -> None:
         self.iter = min(self.iter, self.max_iter)  # resumed after the last iteration, it is one on
@@ -188,11 +217,26 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         self._trainer.load_state_dict(state_dict.get("_trainer", step))
 
     def _evaluate(self) -> dict:
-        last = self.iter + 1 >= self.max_iter
-        parts = self._parts
+        done, parts = min(self.iter + 1, self.max_iter), self._parts
+        evaluate = parts.evaluate_last if done == self.max_iter else parts.evaluate
+        if (done, evaluate) == self._evaluated:  # training has ended early, and here
+            return self._last_results
         with self._average.applied() if self._average else contextlib.nullcontext():
-            self._last_results = (parts.evaluate_last if last else parts.evaluate)(self.model)
+            self._last_results = evaluate(self.model)
+            if self._best:
+                self._best.look(self._last_results, done)
+                if self._best.over and done < self.max_iter:
+                    self.max_iter, self._stopping = done, True
+        self._evaluated = done, evaluate
         return self._last_results
+
+    def _end_early(self, done: int) -> None:
+        """Where `BestModel` has waited long enough, end as after the last iteration."""
+        if self._stopping:
+            self.iter = done - 1
+            self.checkpointer.save("model_final", iteration=self.iter)
+            self.iter = done
+            raise _EndedEarly
 
     def _where_it_stopped(self) -> str:
         where = f"training was at iteration {self.iter} of {self.max_iter}, "

@@ -153,6 +153,14 @@ KEYS = (
         "groups.",
     ),
     Key(
+        "SOLVER.ACCUMULATE",
+        1,
+        "Go through a process's share of a batch in so many equal parts, and step on the mean of "
+        "their gradients: a batch of 16 in the memory of 16 / ACCUMULATE. IMS_PER_BATCH stays the "
+        "whole batch; with SOLVER.REFERENCE_WORLD_SIZE 0, so that Detectron2 does not scale a "
+        "recipe for 8 GPUs down to one. BatchNorm sees a part at a time.",
+    ),
+    Key(
         "SOLVER.EPOCHS",
         0,
         "Train for this many passes of the data: MAX_ITER is derived, STEPS keep their share of "

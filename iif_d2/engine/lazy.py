@@ -81,7 +81,8 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
 
     Some keys of `train` are this package's and may be left out: `seed`, `fixed_statistics`
     (MODEL.RESNETS.FIXED_STATISTICS of a yaml config), `classifier_period` (LOG.CLASSIFIER_PERIOD),
-    `model_ema.enabled` and `model_ema.decay` (MODEL_EMA), `best_metric` and `patience` (of TEST).
+    `model_ema.enabled` and `model_ema.decay` (MODEL_EMA), `best_metric` and `patience` (of TEST),
+    `accumulate` (SOLVER.ACCUMULATE).
 
     Raises:
         ConfigError: a key's value cannot work, or names data that are not there.
@@ -121,6 +122,7 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
         patience=train.get("patience", 0),
         log_period=train.log_period,
         amp=train.amp.enabled,
+        accumulate=train.get("accumulate", 1),
         ema_decay=_ema_decay(train),
         ddp=train.ddp,
         fixed_statistics=train.get("fixed_statistics", False),

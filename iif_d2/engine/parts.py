@@ -71,6 +71,7 @@ class TrainingParts:
     patience: int  # evaluations without a new best; 0: without end
     log_period: int  # between two lines of metrics.json
     amp: bool  # mixed precision
+    accumulate: int  # parts of a batch that go through the model one after the other
     ema_decay: float | None  # of `WeightAverage`; None: the weights are not averaged
     ddp: Mapping[str, Any]  # arguments of Detectron2's `create_ddp_model`
     fixed_statistics: bool  # BatchNorm of the backbone keeps the statistics that it came with
@@ -215,6 +216,7 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
         patience=cfg.TEST.PATIENCE,
         log_period=20,  # Detectron2's
         amp=cfg.SOLVER.AMP.ENABLED,
+        accumulate=cfg.SOLVER.ACCUMULATE,
         ema_decay=cfg.MODEL_EMA.DECAY if cfg.MODEL_EMA.ENABLED else None,
         ddp={"broadcast_buffers": False},
         fixed_statistics=cfg.MODEL.RESNETS.FIXED_STATISTICS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import weakref
@@ -27,6 +28,7 @@ from omegaconf import DictConfig
 from ..checkpoint import LongTailCheckpointer, settle_frequencies
 from ..data import NamedBatches, TrainingBatches
 from ..errors import CheckpointError, ConfigError
+from .accumulation import AccumulatingAMPTrainer, AccumulatingTrainer, check_parts
 from .averaging import WeightAverage
 from .best import BestModel
 from .determinism import ExactResume
@@ -81,6 +83,11 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
             devices = {"device_ids": None} if on_cpu else {}
             self.model = create_ddp_model(self.model, **parts.ddp, **devices)
             step = AMPTrainer if parts.amp else SimpleTrainer
+            if isinstance(self.data_loader, TrainingBatches):
+                check_parts(parts.accumulate, self.data_loader.batch_size)
+            if parts.accumulate != 1:
+                step = AccumulatingAMPTrainer if parts.amp else AccumulatingTrainer
+                step = functools.partial(step, parts=parts.accumulate)
         self._trainer = step(self.model, self.data_loader, self.optimizer)
         self._second_stage = second_stage_methods(self.model)
         self.checkpointer = LongTailCheckpointer(

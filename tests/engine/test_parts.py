@@ -118,6 +118,7 @@ OWN = [
     ("TEST.EVAL_PERIOD", "eval_period", "2"),
     ("TEST.BEST_METRIC", "best_metric", "segm/AP"),
     ("TEST.PATIENCE", "patience", "2"),
+    ("SOLVER.ACCUMULATE", "accumulate", "2"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Two processes, resumed, end as if they had not been stopped: averages, best model."""
+"""Two processes, resumed, end as if they had not been stopped: averages, best model, batches in parts."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ from ..stress import runs
 ROOT = Path(__file__).parents[2]
 OPTIONS = (
     "SOLVER.MAX_ITER", "8", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.IMS_PER_BATCH", "4",
-    "MODEL_EMA.ENABLED", "True", "MODEL_EMA.DECAY", "0.8",
+    "SOLVER.ACCUMULATE", "2", "MODEL_EMA.ENABLED", "True", "MODEL_EMA.DECAY", "0.8",
     "TEST.EVAL_PERIOD", "2", "TEST.BEST_METRIC", "segm/APr", "TEST.PATIENCE", "2", "SEED", "1",
 )  # fmt: skip
 SCRIPT = """

@@ -82,7 +82,8 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
     Some keys of `train` are this package's and may be left out: `seed`, `fixed_statistics`
     (MODEL.RESNETS.FIXED_STATISTICS of a yaml config), `classifier_period` (LOG.CLASSIFIER_PERIOD),
     `model_ema.enabled` and `model_ema.decay` (MODEL_EMA), `best_metric` and `patience` (of TEST),
-    `accumulate` (SOLVER.ACCUMULATE).
+    `accumulate` (SOLVER.ACCUMULATE). Test-time augmentation (TEST.AUG) is a yaml config's:
+    Detectron2's reads one.
 
     Raises:
         ConfigError: a key's value cannot work, or names data that are not there.

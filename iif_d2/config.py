@@ -107,6 +107,20 @@ KEYS = (
         "group norm in their place, from scratch.",
     ),
     Key(
+        "MODEL_EMA.ENABLED",
+        False,
+        "Average the weights over training; the average is what is evaluated, and what a "
+        "checkpoint's `model` has for whoever reads it, while --resume goes on from the weights "
+        "themselves. BatchNorm's statistics are averaged, too; what a method has counted is not. "
+        "The key is d2go's.",
+    ),
+    Key(
+        "MODEL_EMA.DECAY",
+        0.999,
+        "Share of the average that a step keeps, in [0, 1): 0.999 is a window of a thousand steps. "
+        "In step t it is (1 + t) / (10 + t) at most, so that a short schedule forgets its start.",
+    ),
+    Key(
         "DATALOADER.REPEAT_STATISTIC",
         "image",
         "What SAMPLER_TRAIN RepeatFactorTrainingSampler calls rare by: image, the share of images "
@@ -121,10 +135,31 @@ KEYS = (
         "and COCO's servers take it. A test set without annotations needs it.",
     ),
     Key(
+        "TEST.BEST_METRIC",
+        "",
+        "Keep the weights that are best by this metric at an evaluation as model_best.pth: bbox or "
+        "segm, and AP, AP50, APr, ..., as in segm/APr; with several test sets the set's name in "
+        "front, as in lvis_v1_val/segm/APr. Needs TEST.EVAL_PERIOD above 0. Empty: none is kept.",
+    ),
+    Key(
+        "TEST.PATIENCE",
+        0,
+        "End training after this many evaluations in a row without a new best of "
+        "TEST.BEST_METRIC, as if MAX_ITER were reached. 0: train to MAX_ITER.",
+    ),
+    Key(
         "SOLVER.OPTIMIZER",
         "SGD",
         "SGD (Detectron2's), or ADAMW (Loshchilov and Hutter, 2019) with the same parameter "
         "groups.",
+    ),
+    Key(
+        "SOLVER.ACCUMULATE",
+        1,
+        "Go through a process's share of a batch in so many equal parts, and step on the mean of "
+        "their gradients: a batch of 16 in the memory of 16 / ACCUMULATE. IMS_PER_BATCH stays the "
+        "whole batch; with SOLVER.REFERENCE_WORLD_SIZE 0, so that Detectron2 does not scale a "
+        "recipe for 8 GPUs down to one. BatchNorm sees a part at a time.",
     ),
     Key(
         "SOLVER.EPOCHS",

@@ -40,12 +40,14 @@ class LongTailCheckpointer(DetectionCheckpointer):
             `.py` config is code, and no code is carried.
         class_frequency: gives the counts of the training data, which a checkpoint carries where
             the model's method needs and holds none.
+        average: gives the tensors, by name, that are saved in place of the model's own.
     """
 
     strict_shapes = False
     datasets: Sequence[str] = ()
     config = ""
     class_frequency: Callable[[], ClassFrequency] | None = None
+    average: Callable[[], dict[str, torch.Tensor]] | None = None
     _remedy = "evaluate and resume with the config it was trained with"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,14 +57,28 @@ class LongTailCheckpointer(DetectionCheckpointer):
     def save(self, name: str, **kwargs: Any) -> None:
         """Write `<name>.pth` in one step, so that a killed run leaves no half a checkpoint.
 
+        It is what --resume goes on from.
+
         Raises:
             CheckpointError: it cannot be written.
             DivergedError: weights are NaN or infinite; the last checkpoint stays the good one.
         """
+        states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
+        if self.save_weights(name, **states, **kwargs):
+            self.tag_last_checkpoint(f"{name}.pth")
+
+    def save_weights(self, name: str, **kwargs: Any) -> bool:
+        """The same without the states of a training, and not to go on from; whether it is written.
+
+        Raises:
+            CheckpointError, DivergedError: see `save`.
+        """
         if not self.save_dir or not self.save_to_disk:
-            return
+            return False
         counts = self._counts()
         data = {"model": self.model.state_dict()}
+        if self.average is not None:
+            data["model"].update(self.average())
         data["methods"] = method_records(self.model)
         if names := first_class_names(self.datasets):
             data[KEY] = list(names)
@@ -71,7 +87,6 @@ class LongTailCheckpointer(DetectionCheckpointer):
         if counts:
             data[FREQUENCY] = counts.to_json()
         _check_finite(name, data["model"])
-        data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
@@ -84,7 +99,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             raise CheckpointError(
                 f"{path} cannot be written: {error}; earlier checkpoints are as they were"
             ) from None
-        self.tag_last_checkpoint(f"{name}.pth")
+        return True
 
     def _counts(self) -> ClassFrequency | None:
         if self.class_frequency is None or model_frequency(self.model):

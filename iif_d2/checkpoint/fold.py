@@ -16,7 +16,13 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..errors import CheckpointError, ConfigError, IIFError
 from ..files import write_atomically
-from ..modeling import ClassSpecificMasks, ClassSpecificOutputLayers, LongTailPredictorMixin
+from ..modeling import (
+    ClassSpecificMasks,
+    ClassSpecificOutputLayers,
+    LongTailDenseHeadMixin,
+    LongTailPredictorMixin,
+)
+from ..modeling.dense import shift_of
 from .carried import CONFIG, FREQUENCY
 from .checkpointer import LongTailCheckpointer
 from .classes import KEY, saved_class_names
@@ -37,11 +43,13 @@ def fold_checkpoint(
 
     Of every box predictor (each stage of a cascade) row c of `cls_score` becomes s_c * weight and
     s_c * bias + t_c with the method's `affine`, computed in float64 and rounded once, to float32.
+    Of a dense head (RetinaNet, FCOS) each anchor's bias becomes bias + t_c.
     Scores agree within `TOLERANCE`, absolute. What the method keeps in the state is left out, and
     so are optimizer and iteration. The model's weights stay as they are.
 
     Args:
-        model_or_path: a model whose box predictors have a method, or the path of its checkpoint.
+        model_or_path: a model whose box predictors or dense heads have a method, or the path of its
+            checkpoint.
         output: the `.pth` to write, in one step; None only returns.
         cfg: the checkpoint's config; with a model it is not needed.
 
@@ -125,7 +133,7 @@ def _fold(model: nn.Module) -> dict[str, Any]:
     predictors = {
         f"{name}." if name else "": module
         for name, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, LongTailPredictorMixin)
+        if isinstance(module, (LongTailPredictorMixin, LongTailDenseHeadMixin))
     }
     if not predictors:
         raise ConfigError(
@@ -134,9 +142,12 @@ def _fold(model: nn.Module) -> dict[str, Any]:
         )
     state = model.state_dict()  # with the versions of the modules in its _metadata
     for prefix, predictor in predictors.items():
-        _check_predictor(predictor)
-        weight, bias = _folded_rows(prefix, predictor)
-        state.update({f"{prefix}cls_score.weight": weight, f"{prefix}cls_score.bias": bias})
+        if isinstance(predictor, LongTailDenseHeadMixin):
+            state[f"{prefix}cls_score.bias"] = _shifted_bias(predictor)
+        else:
+            _check_predictor(predictor)
+            weight, bias = _folded_rows(prefix, predictor)
+            state.update({f"{prefix}cls_score.weight": weight, f"{prefix}cls_score.bias": bias})
         for key in list(state):
             # without FED_LOSS, which is for training, Detectron2 has no table of class weights
             if key.startswith((f"{prefix}method.", f"{prefix}fed_loss_cls_weights")):
@@ -145,13 +156,17 @@ def _fold(model: nn.Module) -> dict[str, Any]:
     for key, value in state.items():
         state[key] = value.detach().cpu().clone()
     methods = {predictor.method for predictor in predictors.values()}
-    sigmoid = {method.sigmoid_scores for method in methods}
+    sigmoid = {
+        predictor.method.sigmoid_scores
+        for predictor in predictors.values()
+        if isinstance(predictor, LongTailPredictorMixin)
+    }
     if len(sigmoid) > 1:
         raise ConfigError("some stages score by sigmoid, others by softmax; Detectron2 has one key")
-    config = {
-        "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": sigmoid.pop(),
-        "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": False,  # it would ask for training counts
-    }
+    config: dict[str, Any] = {}
+    if sigmoid:
+        config["MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE"] = sigmoid.pop()
+        config["MODEL.ROI_BOX_HEAD.USE_FED_LOSS"] = False  # it would ask for training counts
     for heads in (module for module in model.modules() if isinstance(module, ROIHeads)):
         config["MODEL.ROI_HEADS.NAME"] = _plain_class(heads).__name__
     names = sorted({type(method).__name__ for method in methods})
@@ -170,6 +185,12 @@ def _folded_rows(prefix: str, predictor: FastRCNNOutputLayers) -> tuple[Tensor, 
     if not (weight.isfinite().all() and bias.isfinite().all()):
         raise CheckpointError(f"{prefix}cls_score has numbers that are not finite when folded")
     return weight, bias
+
+
+def _shifted_bias(head: LongTailDenseHeadMixin) -> Tensor:
+    """A dense head's `cls_score` bias (A C,) with the method in it, on the CPU."""
+    bias, shift = head.cls_score.bias.detach().cpu(), torch.from_numpy(shift_of(head.method))
+    return (bias.double().view(-1, len(shift)) + shift).flatten().to(bias.dtype)
 
 
 def _check_predictor(predictor: FastRCNNOutputLayers) -> None:
@@ -196,8 +217,11 @@ def _check_rest(model: nn.Module, predictors: dict[str, nn.Module]) -> None:
         # A normed mask head is refused for its predictor, which Detectron2 has not.
         known = isinstance(
             module,
-            (LongTailPredictorMixin, ClassSpecificOutputLayers, ClassSpecificMasks, ROIHeads),
-        )
+            (
+                LongTailPredictorMixin, LongTailDenseHeadMixin, ClassSpecificOutputLayers,
+                ClassSpecificMasks, ROIHeads,
+            ),
+        )  # fmt: skip
         known = known or f"{name}.".startswith(tuple(f"{prefix}method." for prefix in predictors))
         if not known and _is_ours(type(module)):
             raise ConfigError(

@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 
 # Where a config key starts: Detectron2's sections and this package's, and the keys outside of one.
-SECTIONS = ("MODEL", "DATASETS", "DATALOADER", "INPUT", "SOLVER", "TEST", "LOG", "GLOBAL")
+SECTIONS = (
+    "MODEL", "MODEL_EMA", "DATASETS", "DATALOADER", "INPUT", "SOLVER", "TEST", "LOG", "GLOBAL",
+)  # fmt: skip
 KEYS = ("OUTPUT_DIR", "SEED", "VERSION", "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "VIS_PERIOD")
 _KEY = re.compile(rf"({'|'.join(SECTIONS)})(\.[A-Z]\w*)+|{'|'.join(KEYS)}")
 

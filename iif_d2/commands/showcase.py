@@ -100,6 +100,7 @@ def _packaged() -> list[Row]:
 
     counts = os.path.join(_zoo("softmax"), "class_frequency.json")
     norcal = ("MODEL.LONG_TAIL.METHOD", "NorCal", "MODEL.LONG_TAIL.FREQUENCY", counts)
+    norcal += ("MODEL.LONG_TAIL.NorCal.GAMMA", "0.3")  # as in Base-Mini-Lite0-FPN.yaml
     rows = [row("Softmax", "softmax"), row(NORCAL, "softmax", *norcal)]
     return [*rows, row("IIF", "iif")]
 

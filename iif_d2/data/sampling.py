@@ -50,6 +50,7 @@ class TrainingBatches:
         start: the iteration of the first batch; set it before iterating.
         seed: the one that was given or drawn.
         images: the file names of the last batch that was taken.
+        batch_size: images in this rank's batch.
         sampler: what gives the order of this rank's images.
 
     Raises:
@@ -77,7 +78,7 @@ class TrainingBatches:
             raise ConfigError(f"DATALOADER.NUM_WORKERS (num_workers) is {num_workers}; 0 or more")
         if not isinstance(dataset, (list, DatasetDicts)):
             raise ConfigError("the training data are no list of dicts; register a function of one")
-        self._batch_size = total_batch_size // ranks
+        self.batch_size = total_batch_size // ranks
         self._mapper, self._make_sampler = mapper, make_sampler
         self._num_workers = num_workers
         self._seed_given = seed is not None and seed >= 0
@@ -142,7 +143,7 @@ class TrainingBatches:
         for index in self.sampler:
             group = waiting[0 if self._wide is None else int(self._wide[index])]
             group.append(index)
-            if len(group) == self._batch_size:
+            if len(group) == self.batch_size:
                 yield group[:]
                 group.clear()
 

@@ -37,6 +37,7 @@ from ..errors import ConfigError, built_from_config
 from ..files import check_writable
 from ..frequency import ClassFrequency
 from ..methods import LongTailMethod
+from .best import check_best_metric
 from .checks import check_datasets, check_test_sets
 from .evaluate import evaluate
 from .parts import TrainingParts
@@ -78,9 +79,11 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
     """The parts that a LazyConfig describes: `model`, `dataloader`, `optimizer`, `lr_multiplier`
     and `train`, as Detectron2's have them.
 
-    Three keys of `train` are this package's and may be left out: `seed`, `fixed_statistics`
-    (MODEL.RESNETS.FIXED_STATISTICS of a yaml config) and `classifier_period`
-    (LOG.CLASSIFIER_PERIOD).
+    Some keys of `train` are this package's and may be left out: `seed`, `fixed_statistics`
+    (MODEL.RESNETS.FIXED_STATISTICS of a yaml config), `classifier_period` (LOG.CLASSIFIER_PERIOD),
+    `model_ema.enabled` and `model_ema.decay` (MODEL_EMA), `best_metric` and `patience` (of TEST),
+    `accumulate` (SOLVER.ACCUMULATE). Test-time augmentation (TEST.AUG) is a yaml config's:
+    Detectron2's reads one.
 
     Raises:
         ConfigError: a key's value cannot work, or names data that are not there.
@@ -91,7 +94,8 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
     check_datasets(names, _num_classes(cfg))
     for name in names:
         attach_class_frequency(name)
-    evaluate_cfg = lazy_evaluation(cfg)
+    best_metric = train.get("best_metric", "")
+    evaluate_cfg = lazy_evaluation(cfg, best_metric=best_metric)
     model = _build_model(cfg)
     optimizer = optimizer_for(model, functools.partial(_build_optimizer, cfg, model))
     with built_from_config("dataloader.train"):
@@ -115,8 +119,12 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
         max_iter=train.max_iter,
         checkpointer=train.checkpointer,
         eval_period=train.eval_period,
+        best_metric=best_metric,
+        patience=train.get("patience", 0),
         log_period=train.log_period,
         amp=train.amp.enabled,
+        accumulate=train.get("accumulate", 1),
+        ema_decay=_ema_decay(train),
         ddp=train.ddp,
         fixed_statistics=train.get("fixed_statistics", False),
         class_frequency=_class_frequency(cfg, model, names),
@@ -136,7 +144,7 @@ def load_lazy_model(cfg: DictConfig, resume: bool) -> nn.Module:
 
 
 def lazy_evaluation(
-    cfg: DictConfig, learned: Sequence[str] | None = None
+    cfg: DictConfig, learned: Sequence[str] | None = None, best_metric: str = ""
 ) -> Callable[[nn.Module], dict]:
     """What evaluates a model on `dataloader.test` by `dataloader.evaluator`, if there is one.
 
@@ -145,6 +153,7 @@ def lazy_evaluation(
 
     Args:
         learned: the class names in the model's checkpoint, if it has been loaded and has them.
+        best_metric: what training asks for; it has to be among the results.
 
     Raises:
         IIFError: the data set, the evaluator or train.output_dir cannot be used.
@@ -155,7 +164,8 @@ def lazy_evaluation(
     training = _names(cfg.dataloader.get("train", {}))
     check_test_sets(names, _num_classes(cfg), training, learned)
     with dicts_kept(kept):
-        _test(cfg)
+        _, evaluator = _test(cfg)
+    check_best_metric(best_metric, [("", evaluator)])
     folder = os.path.join(cfg.train.output_dir, "inference")
     check_writable(folder)
 
@@ -192,6 +202,12 @@ def _build_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer
         optimizer = instantiate(cfg.optimizer)
         del cfg.optimizer.params.model  # a config holds no weights
     return optimizer
+
+
+def _ema_decay(train: DictConfig) -> float | None:
+    if not OmegaConf.select(train, "model_ema.enabled", default=False):
+        return None
+    return OmegaConf.select(train, "model_ema.decay", default=0.999)
 
 
 def _class_frequency(

@@ -41,6 +41,7 @@ from ..files import check_writable
 from ..frequency import ClassFrequency
 from ..modeling import warn_without_method
 from .augmentation import with_augmentation
+from .best import check_best_metric
 from .checks import check_datasets, check_expected_results, check_test_sets
 from .evaluate import evaluate
 from .schedule import fit_schedule
@@ -66,8 +67,12 @@ class TrainingParts:
     max_iter: int
     checkpointer: Mapping[str, Any]  # arguments of Detectron2's `PeriodicCheckpointer`
     eval_period: int  # 0: at the end only
+    best_metric: str  # of `BestModel`; "": none
+    patience: int  # evaluations without a new best; 0: without end
     log_period: int  # between two lines of metrics.json
     amp: bool  # mixed precision
+    accumulate: int  # parts of a batch that go through the model one after the other
+    ema_decay: float | None  # of `WeightAverage`; None: the weights are not averaged
     ddp: Mapping[str, Any]  # arguments of Detectron2's `create_ddp_model`
     fixed_statistics: bool  # BatchNorm of the backbone keeps the statistics that it came with
     class_frequency: Callable[[], ClassFrequency] | None  # None: nothing is known of the classes
@@ -191,7 +196,8 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
         data_loader = build.build_train_loader(cfg)
     model = build.build_model(cfg)
     optimizer = optimizer_for(model, functools.partial(build.build_optimizer, cfg, model))
-    evaluate_now, evaluate_last = evaluations(cfg, model, build)
+    best_metric = cfg.TEST.BEST_METRIC
+    evaluate_now, evaluate_last = evaluations(cfg, model, build, best_metric)
     return TrainingParts(
         cfg=cfg,
         model=model,
@@ -206,8 +212,12 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
         max_iter=cfg.SOLVER.MAX_ITER,
         checkpointer={"period": cfg.SOLVER.CHECKPOINT_PERIOD},
         eval_period=cfg.TEST.EVAL_PERIOD,
+        best_metric=best_metric,
+        patience=cfg.TEST.PATIENCE,
         log_period=20,  # Detectron2's
         amp=cfg.SOLVER.AMP.ENABLED,
+        accumulate=cfg.SOLVER.ACCUMULATE,
+        ema_decay=cfg.MODEL_EMA.DECAY if cfg.MODEL_EMA.ENABLED else None,
         ddp={"broadcast_buffers": False},
         fixed_statistics=cfg.MODEL.RESNETS.FIXED_STATISTICS,
         class_frequency=config_frequency(cfg).resolve,
@@ -217,12 +227,18 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
 
 
 def evaluations(
-    cfg: CfgNode, model: nn.Module, build: type[CfgBuilders] = CfgBuilders
+    cfg: CfgNode,
+    model: nn.Module,
+    build: type[CfgBuilders] = CfgBuilders,
+    best_metric: str = "",
 ) -> tuple[Callable[[nn.Module], dict], Callable[[nn.Module], dict]]:
     """What evaluates now and then, and at the end; TEST.AUG is for the end, as in Detectron2.
 
     What they need is built once now, so that nothing is refused after hours of training. The test
     sets are kept, and not read again.
+
+    Args:
+        best_metric: what training asks for; it has to be among the results.
 
     Raises:
         IIFError: DATASETS.TEST, an evaluator, OUTPUT_DIR or TEST cannot be used.
@@ -232,8 +248,10 @@ def evaluations(
     if cfg.TEST.AUG.ENABLED:
         with_augmentation(cfg, model)
     with dicts_kept(kept):
-        for name, *_ in build._tests(cfg):
-            check_writable(os.path.join(cfg.OUTPUT_DIR, "inference", name))
+        tests = [(name, evaluator) for name, _, evaluator in build._tests(cfg)]
+    for name, _ in tests:
+        check_writable(os.path.join(cfg.OUTPUT_DIR, "inference", name))
+    check_best_metric(best_metric, tests)
 
     def now(model: nn.Module) -> dict:
         with dicts_kept(kept):
@@ -241,15 +259,13 @@ def evaluations(
 
     def last(model: nn.Module) -> dict:
         results = now(model)
-        if not cfg.TEST.AUG.ENABLED:
-            return results
         with dicts_kept(kept):
             augmented = build.test_with_TTA(cfg, model)
         if len(cfg.DATASETS.TEST) == 1:
             return {**results, **augmented}
         return {name: {**results[name], **augmented[name]} for name in results}
 
-    return now, last
+    return now, last if cfg.TEST.AUG.ENABLED else now
 
 
 def _check_training_data(cfg: CfgNode) -> None:
@@ -271,6 +287,11 @@ def _precise_bn(cfg: CfgNode, model: nn.Module, build: type[CfgBuilders]) -> lis
     """As `DefaultTrainer` has it: on a loader of its own, without workers."""
     if not cfg.TEST.PRECISE_BN.ENABLED or not get_bn_modules(model):
         return []
+    if cfg.MODEL_EMA.ENABLED:
+        raise ConfigError(
+            "TEST.PRECISE_BN takes the statistics of the weights, and MODEL_EMA evaluates their "
+            "average; set one of the two ENABLED to False"
+        )
     own = cfg.clone()
     own.defrost()
     own.DATALOADER.NUM_WORKERS = 0

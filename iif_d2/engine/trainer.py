@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import os
 import weakref
 from typing import Any
@@ -24,7 +27,10 @@ from omegaconf import DictConfig
 
 from ..checkpoint import LongTailCheckpointer, settle_frequencies
 from ..data import NamedBatches, TrainingBatches
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
+from .accumulation import AccumulatingAMPTrainer, AccumulatingTrainer, check_parts
+from .averaging import WeightAverage
+from .best import BestModel
 from .determinism import ExactResume
 from .finite import diverged, refuse_bad_gradients, refuse_endless_overflow
 from .hooks import BoundedHistory, ClassifierStats, FrozenNorms
@@ -32,6 +38,12 @@ from .lazy import parts_from_lazy
 from .parts import CfgBuilders, parts_from_cfg
 from .preemption import evaluation_hooks
 from .second_stage import ObservingTrainer, learns, second_stage_methods
+
+logger = logging.getLogger(__name__)
+
+
+class _EndedEarly(BaseException):
+    """Leaves the loop of iterations; no `Exception`, which Detectron2 would log as a failure."""
 
 
 class LongTailTrainer(CfgBuilders, TrainerBase):
@@ -48,7 +60,8 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
 
     Attributes:
         cfg, data_loader, optimizer, scheduler, max_iter: as in `TrainingParts`.
-        model: in DistributedDataParallel, where there are several processes.
+        model: in DistributedDataParallel, where there are several processes. Under MODEL_EMA its
+            weights are those that learn; their average is in the checkpoints.
         checkpointer: a `LongTailCheckpointer`.
         start_iter: the first iteration; above 0 where a run is resumed.
     """
@@ -70,6 +83,11 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
             devices = {"device_ids": None} if on_cpu else {}
             self.model = create_ddp_model(self.model, **parts.ddp, **devices)
             step = AMPTrainer if parts.amp else SimpleTrainer
+            if isinstance(self.data_loader, TrainingBatches):
+                check_parts(parts.accumulate, self.data_loader.batch_size)
+            if parts.accumulate != 1:
+                step = AccumulatingAMPTrainer if parts.amp else AccumulatingTrainer
+                step = functools.partial(step, parts=parts.accumulate)
         self._trainer = step(self.model, self.data_loader, self.optimizer)
         self._second_stage = second_stage_methods(self.model)
         self.checkpointer = LongTailCheckpointer(
@@ -80,13 +98,28 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         if isinstance(parts.cfg, CfgNode):
             self.checkpointer.config = parts.cfg.dump()
         self._last_results: dict | None = None
+        self._evaluated: tuple | None = None  # after how many iterations, and by what
+        self._stopping = False
+        self._average: WeightAverage | None = None
+        if parts.ema_decay is not None:
+            self._average = WeightAverage(parts.model, parts.ema_decay)
+            self.checkpointer.average = self._average.average
+        self._best: BestModel | None = None
+        if parts.best_metric or parts.patience:
+            self._best = BestModel(
+                self.checkpointer, parts.best_metric, parts.patience, parts.eval_period
+            )
         self.register_hooks(self.build_hooks())
         refuse_bad_gradients(self.model, self.optimizer)
 
     def build_hooks(self) -> list[HookBase]:
         """What a step needs comes first, what resuming needs last."""
         parts, is_main = self._parts, comm.is_main_process()
-        before = [BoundedHistory(), *self._frozen_norms()]
+        before: list[HookBase] = [BoundedHistory(), *self._frozen_norms()]
+        if self._average:
+            before.append(self._average)
+        if self._best:
+            before.append(self._best)
         if is_main and parts.class_frequency and parts.classifier_period > 0:
             before.append(ClassifierStats(parts.class_frequency, parts.classifier_period))
         before += [hooks.IterationTimer(), hooks.LRScheduler(), *parts.hooks]
@@ -144,8 +177,12 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
             DivergedError: losses, gradients or proposals are NaN or infinite.
             KeyboardInterrupt: says what was saved.
         """
+        if self._best and self._best.over:  # a resumed run that had ended
+            self.max_iter = self.start_iter
         try:
             super().train(self.start_iter, self.max_iter)
+        except _EndedEarly:
+            logger.info("TEST.PATIENCE: training ends after %d iterations", self.max_iter)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._where_it_stopped()) from None
         expected = isinstance(self.cfg, CfgNode) and self.cfg.TEST.EXPECTED_RESULTS
@@ -162,6 +199,14 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         except FloatingPointError as error:
             raise diverged(error, self.iter, self.data_loader.images, self.checkpointer) from error
 
+    def before_train(self) -> None:
+        super().before_train()
+        self._end_early(self.start_iter)
+
+    def after_step(self) -> None:
+        super().after_step()
+        self._end_early(self.iter + 1)
+
     def after_train(self) -> None:
         self.iter = min(self.iter, self.max_iter)  # resumed after the last iteration, it is one on
         super().after_train()
@@ -171,15 +216,37 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        if not self._average and WeightAverage.__name__ in state_dict.get("hooks", {}):
+            raise CheckpointError(
+                "the checkpoint has averaged weights, from which no training goes on; resume with "
+                "MODEL_EMA.ENABLED True (train.model_ema.enabled in a .py config), or start anew "
+                "from it by MODEL.WEIGHTS"
+            )
         # Version 0.1.0 kept a LazyConfig's optimizer beside the hooks.
         step = {key: value for key, value in state_dict.items() if key != "hooks"}
         self._trainer.load_state_dict(state_dict.get("_trainer", step))
 
     def _evaluate(self) -> dict:
-        last = self.iter + 1 >= self.max_iter
-        parts = self._parts
-        self._last_results = (parts.evaluate_last if last else parts.evaluate)(self.model)
+        done, parts = min(self.iter + 1, self.max_iter), self._parts
+        evaluate = parts.evaluate_last if done == self.max_iter else parts.evaluate
+        if (done, evaluate) == self._evaluated:  # training has ended early, and here
+            return self._last_results
+        with self._average.applied() if self._average else contextlib.nullcontext():
+            self._last_results = evaluate(self.model)
+            if self._best:
+                self._best.look(self._last_results, done)
+                if self._best.over and done < self.max_iter:
+                    self.max_iter, self._stopping = done, True
+        self._evaluated = done, evaluate
         return self._last_results
+
+    def _end_early(self, done: int) -> None:
+        """Where `BestModel` has waited long enough, end as after the last iteration."""
+        if self._stopping:
+            self.iter = done - 1
+            self.checkpointer.save("model_final", iteration=self.iter)
+            self.iter = done
+            raise _EndedEarly
 
     def _where_it_stopped(self) -> str:
         where = f"training was at iteration {self.iter} of {self.max_iter}, "

@@ -8,6 +8,7 @@ from .class_specific import (
     apply_class_specific,
 )
 from .cosine import CosineLinear
+from .dense import LongTailDenseHeadMixin
 from .mask_head import NormedConv2d, NormedMaskHead
 from .predictor import LongTailOutputLayers, LongTailPredictorMixin, apply_method
 from .roi_heads import (
@@ -24,6 +25,7 @@ __all__ = [
     "ClassSpecificOutputLayers",
     "CosineLinear",
     "LongTailCascadeROIHeads",
+    "LongTailDenseHeadMixin",
     "LongTailOutputLayers",
     "LongTailPredictorMixin",
     "LongTailROIHeads",

@@ -28,6 +28,7 @@ from ..errors import ConfigError, UnknownNameError
 from ..methods import LongTailMethod, build_method, method_options
 from .class_specific import ClassSpecificOutputLayers, apply_class_specific
 from .cosine import CosineLinear
+from .dense import LongTailDenseHeadMixin, RetinaNetHead
 
 CLASSIFIERS = ("linear", "cosine")
 
@@ -185,21 +186,25 @@ class LongTailOutputLayers(LongTailPredictorMixin, ClassSpecificOutputLayers):
 
 
 def apply_method(model: nn.Module, method: LongTailMethod) -> nn.Module:
-    """Put a method into a built Detectron2 model, whatever its ROI heads; weights stay as they are.
+    """Put a method into a built Detectron2 model, whatever its heads; weights stay as they are.
 
     Every box predictor in the model gets it, each its own copy where there are several (cascade).
     For a test-time method that is all; for the others, train on. Class-specific heads compute only
     the class that counts from now on (`apply_class_specific`).
 
+    A RetinaNet or FCOS takes methods that act at test alone: Sigmoid and Softmax (nothing), NorCal,
+    FRACALSigmoid, LogitAdjustment with post_hoc; see `LongTailDenseHeadMixin`.
+
     Args:
-        model: any module that holds `FastRCNNOutputLayers`.
+        model: any module that holds `FastRCNNOutputLayers` or a `RetinaNetHead`.
         method: from `build_method(name, frequency)`.
 
     Returns:
         The same model.
 
     Raises:
-        ConfigError: there is no box predictor, or the method is for another number of classes.
+        ConfigError: there is no box predictor, or the method is for another number of classes, or
+            for other heads.
 
     Examples:
         >>> frequency = count_class_frequency("my_train")
@@ -207,17 +212,20 @@ def apply_method(model: nn.Module, method: LongTailMethod) -> nn.Module:
         >>> model.roi_heads.box_predictor.method
         NorCal()
     """
-    predictors = [m for m in model.modules() if isinstance(m, FastRCNNOutputLayers)]
+    kinds = FastRCNNOutputLayers, RetinaNetHead
+    predictors = [m for m in model.modules() if isinstance(m, kinds)]
     if not predictors:
         raise ConfigError(
-            "the model has no Fast R-CNN box predictor; a custom one calls method.loss and "
-            "method.probabilities itself (README, 'A predictor of your own')"
+            "the model has no Fast R-CNN box predictor and no head of a RetinaNet or FCOS; a "
+            "custom one calls method.loss and method.probabilities itself (README, 'A predictor of "
+            "your own')"
         )
     for index, predictor in enumerate(predictors):
-        if not isinstance(predictor, LongTailPredictorMixin):
+        if not isinstance(predictor, (LongTailPredictorMixin, LongTailDenseHeadMixin)):
             predictor.__class__ = _with_method(type(predictor))
         predictor.set_method(copy.deepcopy(method) if index else method)
-    return apply_class_specific(model)
+    with_regions = any(isinstance(p, FastRCNNOutputLayers) for p in predictors)
+    return apply_class_specific(model) if with_regions else model
 
 
 @functools.cache
@@ -225,4 +233,5 @@ def _with_method(base: type) -> type:
     """`base` with the mixin in front; one class a base, so that equal models have equal types."""
     if base in (FastRCNNOutputLayers, ClassSpecificOutputLayers):
         return LongTailOutputLayers
-    return type(f"LongTail{base.__name__}", (LongTailPredictorMixin, base), {})
+    mixin = LongTailDenseHeadMixin if issubclass(base, RetinaNetHead) else LongTailPredictorMixin
+    return type(f"LongTail{base.__name__}", (mixin, base), {})

@@ -111,6 +111,40 @@ def train(folder, config, *options) -> dict:
     return state
 
 
+# The package's own keys, in a yaml and in a `.py` config.
+OWN = [
+    ("MODEL_EMA.ENABLED", "model_ema.enabled", "True"),
+    ("MODEL_EMA.DECAY", "model_ema.decay", "0.8"),
+    ("TEST.EVAL_PERIOD", "eval_period", "2"),
+    ("TEST.BEST_METRIC", "best_metric", "segm/AP"),
+    ("TEST.PATIENCE", "patience", "2"),
+    ("SOLVER.ACCUMULATE", "accumulate", "2"),
+]
+
+
+def test_yaml_and_python_choose_the_same_model(dataset_name, tmp_path):
+    by_kind = {}
+    options = [*TINY, *YAML, *(word for key, _, value in OWN for word in (key, value))]
+    (tmp_path / "lazy.py").write_text(LAZY.replace("STEPS", str(STEPS)))
+    for kind, config, given in (
+        ("yaml", runs.CONFIG, [*options, "OUTPUT_DIR", str(tmp_path / "yaml")]),
+        (
+            "lazy",
+            tmp_path / "lazy.py",
+            [f"train.output_dir={tmp_path / 'lazy'}", *(f"++train.{k}={v}" for _, k, v in OWN)],
+        ),
+    ):
+        by_kind[kind] = train(tmp_path / kind, config, *given)
+        hooks = by_kind[kind]["trainer"]["hooks"]
+        assert hooks["WeightAverage"]["steps"] == STEPS
+        assert list(hooks["BestModel"]["values"]) == [2]  # the last comes after the checkpoint
+        best = torch.load(tmp_path / kind / "model_best.pth", weights_only=True)
+        by_kind[kind] = by_kind[kind], best
+    for content in by_kind["yaml"]:
+        assert content.pop("config")  # a .py is code, which no checkpoint carries
+    assert not runs.difference(*by_kind.values())
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_yaml_and_python_train_the_same_weights(dataset_name, tmp_path, fixed):
     mini = "configs/Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"

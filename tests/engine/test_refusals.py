@@ -15,6 +15,7 @@ from iif_d2.annotations import reading
 from iif_d2.checkpoint import load_trained_model
 from iif_d2.engine import LongTailTrainer
 from iif_d2.engine.checks import check_test_sets
+from iif_d2.engine.parts import evaluations
 from iif_d2.errors import CheckpointError, ConfigError, DataError, IIFError
 
 
@@ -149,12 +150,21 @@ def test_a_model_of_another_order_of_classes_is_neither_evaluated_nor_resumed(
 
 def test_augmentation_is_done_at_the_end_and_reported(tiny_cfg, tmp_path):
     options = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(64, 96)", "SOLVER.MAX_ITER", "1"]
+    options += ["MODEL_EMA.ENABLED", "True"]
     trainer = LongTailTrainer(tiny_cfg("mask_rcnn_R_18_FPN_iif", *options))
     trainer.resume_or_load(False)
     results = trainer.train()
     assert results.keys() == {"bbox", "segm", "bbox_TTA", "segm_TTA"}
-    written = json.loads((tmp_path / "out" / "inference" / "results.json").read_text())
-    assert written["tiny_lvis"].keys() == results.keys()
+    table = tmp_path / "out" / "inference" / "results.json"
+    trained = table.read_text()
+    assert json.loads(trained)["tiny_lvis"].keys() == results.keys()
+    # What is saved, evaluated by itself, the average included.
+    table.unlink()
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "out" / "model_final.pth")]
+    cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", *options, *weights)
+    model = load_trained_model(cfg)
+    evaluations(cfg, model)[1](model)
+    assert table.read_text() == trained
     threshold = ["MODEL.ROI_MASK_HEAD.THRESH_TEST", "0.4"]
     with pytest.raises(ConfigError, match="pastes its masks itself, at 0.5; set the key to 0.5"):
         LongTailTrainer(tiny_cfg("mask_rcnn_R_18_FPN_iif", *options, *threshold))

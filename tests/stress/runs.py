@@ -111,7 +111,7 @@ def assert_same(one: Path, other: Path) -> None:
     states = [torch.load(f / "model_final.pth", weights_only=True) for f in (one, other)]
     for state in states:
         forget_times(state)
-        state["config"] = _without_place(state["config"])
+        state["config"] = without_place(state["config"])
     differs = difference(*states)
     assert not differs, f"{other}: model_final.pth differs in {differs}"
     for what, of in (
@@ -122,7 +122,7 @@ def assert_same(one: Path, other: Path) -> None:
         assert of(one) == of(other), f"{other}: {what} differs"
 
 
-def _without_place(config: str) -> dict:
+def without_place(config: str) -> dict:
     """A checkpoint's config without what may differ between runs that end alike."""
     content = yaml.safe_load(config)
     del content["OUTPUT_DIR"], content["DATALOADER"]["NUM_WORKERS"]

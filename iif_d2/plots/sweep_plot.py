@@ -15,10 +15,13 @@ _MARKERS = "osD^v<>PX*"
 def draw_sweep(
     path: str, settings: Sequence[Setting], metrics: Sequence[dict[str, float]], best: Setting
 ) -> None:
-    """Write a png: a panel for each of AP, APr, APc, APf, a curve a family, softmax as a line."""
+    """Write a png: a panel for each of AP, APr, APc, APf, a curve a family, softmax as a line.
+
+    Settings with a strength for each group lie on no curve; the best, if it is one, is a line.
+    """
     from matplotlib import colormaps
 
-    families = list(dict.fromkeys(s.family for s in settings if s.options))
+    families = list(dict.fromkeys(s.family for s in settings if s.options and not s.by_group))
     figure, panels = figure_of(15, 4 + 0.18 * len(families), columns=len(_PANELS))
     colors = colormaps["viridis"]
     for panel, (metric, title) in zip(panels, _PANELS.items()):
@@ -38,7 +41,9 @@ def draw_sweep(
             value = row.get(metric, float("nan"))
             if not setting.options:
                 panel.axhline(value, color="black", linestyle="--", label=setting.family)
-            if setting is best:
+            if setting is best and setting.by_group:
+                panel.axhline(value, color="black", linestyle=":", label=f"best: {setting.label}")
+            elif setting is best:
                 panel.plot(
                     setting.strength, value, "o", markersize=15, fillstyle="none", color="black",
                     linestyle="none", label=f"best: {setting.label}",

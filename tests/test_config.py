@@ -147,6 +147,18 @@ def test_a_config_that_version_0_1_0_dumped_loads(tmp_path):
     assert (node.IIF.VARIANT, node.DisAlign.RHO, node.GOL.THRESHOLD) == ("base10", 0.8, 0.001)
 
 
+def test_a_method_over_two_takes_the_options_of_each_node_down_to_the_last(tiny_cfg):
+    keys = {"METHOD": "Calibrated", "Calibrated.BASE": "PCB", "PCB.BASE": "IIF",
+            "IIF.VARIANT": "base10", "Calibrated.RULE": "NorCal", "NorCal.GAMMA": "0.3"}  # fmt: skip
+    words = [word for key, value in keys.items() for word in (f"MODEL.LONG_TAIL.{key}", value)]
+    options = method_options(tiny_cfg("mask_rcnn_R_18_FPN_softmax", *words))
+    assert options["base_options"]["base_options"]["variant"] == "base10"
+    assert options["rule_options"]["gamma"] == 0.3 and options["base_options"]["max_iter"] == 2
+    round_it = [*words[:4], "MODEL.LONG_TAIL.PCB.BASE", "Calibrated"]
+    with pytest.raises(ConfigError, match="Calibrated over PCB over Calibrated, which has no end"):
+        method_options(tiny_cfg("mask_rcnn_R_18_FPN_softmax", *round_it))
+
+
 def test_a_method_over_another_takes_the_options_of_that_ones_node(tiny_cfg):
     """And the length of the training, of which it acts in the last part alone."""
     pcb = ("MODEL.LONG_TAIL.METHOD", "PCB", "MODEL.LONG_TAIL.PCB.BASE", "IIF")

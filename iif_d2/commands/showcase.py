@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..evaluation.comparison import Run
 
 DATASET = "mini_lvis_val"
-CONFIG = "Mini-InstanceSegmentation/demo_mask_rcnn_lite0_FPN.yaml"
+CONFIG = "Mini-InstanceSegmentation/demo_mask_rcnn_lite0_FPN_softmax.yaml"
 NORCAL = "Softmax + NorCal, no training"
 METRICS = ("AP", "APr", "APc", "APf")
 COMMANDS = (

@@ -28,9 +28,18 @@ from ..errors import ConfigError, DataError
 from ..evaluation import dataset_ground_truth
 from ..evaluation.metrics import class_groups, lvis_metrics
 from ..evaluation.sweep_pass import predictors, sweep_pass
-from ..evaluation.sweep_settings import Setting, add_setting_arguments, built, settings
+from ..evaluation.sweep_settings import (
+    Base,
+    Setting,
+    add_setting_arguments,
+    built,
+    over_base,
+    over_best,
+    settings,
+)
 from ..files import csv_text, write_atomically
 from ..frequency import ClassFrequency
+from ..methods import LongTailMethod, method_options
 from ..plots.sweep_plot import draw_sweep
 from ..user_modules import import_modules
 from .arguments import add_launcher_arguments, add_model_arguments
@@ -104,8 +113,8 @@ def sweep(args: argparse.Namespace) -> str:
     check_class_names(model, name)
     frequency = _frequency(cfg, model)
     groups = class_groups(truth, frequency)
-    wanted = settings(args)
-    if any(setting.method == "FRACAL" for setting in wanted):
+    wanted = _settings(args, cfg, model)
+    if any("FRACAL" in setting.method for setting in wanted):
         frequency = with_dimension(frequency, config_frequency(cfg))
     tried, methods = built(wanted, frequency)
 
@@ -117,6 +126,9 @@ def sweep(args: argparse.Namespace) -> str:
         return [lvis_metrics(precision, groups) for precision in precisions]
 
     boxes = metrics(methods)
+    more, more_methods = built(_further(args, tried, boxes, frequency), frequency)
+    if more:
+        tried, methods, boxes = tried + more, methods + more_methods, boxes + metrics(more_methods)
     order = sorted(range(len(tried)), key=lambda i: -_number(boxes[i]["AP"]))
     few = order[: args.masks] if cfg.MODEL.MASK_ON and truth.has_masks else []
     masks: dict[int, dict[str, float]] = {}
@@ -137,10 +149,35 @@ def sweep(args: argparse.Namespace) -> str:
             f"best: {tried[best].label} ({RULE})",
             f"{table}: the table",
             f"{plot}: the curves",
-            "to fold it in:",
-            _fold_command(args, tried[best]),
+            *_use(args, tried[best], methods[best]),
         ]
     )
+
+
+def _settings(args: argparse.Namespace, cfg: CfgNode, model: nn.Module) -> list[Setting]:
+    """What can be tried over this model's logits."""
+    trained = predictors(model)[0].method
+    wanted = settings(args, trained.sigmoid_scores)
+    if not trained.reads.factor:
+        return wanted
+    name, options = cfg.MODEL.LONG_TAIL.METHOD, method_options(cfg)
+    if name == "Calibrated":  # another rule in the place of its own
+        name, options = options["base"], options["base_options"]
+    return over_base(wanted, Base(name, options, trained=True))
+
+
+def _further(
+    args: argparse.Namespace,
+    tried: list[Setting],
+    boxes: list[dict[str, float]],
+    frequency: ClassFrequency,
+) -> list[Setting]:
+    """What stands on the best IIF setting of those tried; in a second pass, since it decides."""
+    scored = [(s, _number(b["AP"])) for s, b in zip(tried, boxes) if s.method == "IIF"]
+    if not scored:
+        return []
+    best, _ = max(scored, key=lambda pair: pair[1])
+    return over_best(args, best, any(s.method == "FRACAL" for s in tried), frequency)
 
 
 def _images(cfg: CfgNode, args: argparse.Namespace) -> tuple[str, list[dict[str, Any]], str]:
@@ -209,7 +246,7 @@ def _csv(rows: list[dict]) -> str:
         setting = row["setting"]
         values = [row[task].get(column) for task in ("bbox", "segm") for column in COLUMNS]
         lines.append(
-            [setting.label, setting.method, setting.strength]
+            [setting.label, setting.method, setting.strength_text]
             + ["" if value is None else f"{value:.6f}" for value in values]
             + [shlex.join(setting.overrides())]
         )
@@ -217,9 +254,12 @@ def _csv(rows: list[dict]) -> str:
 
 
 def _markdown(rows: list[dict], best: Setting) -> str:
+    """All but the settings by group, of which the best alone is shown: there may be hundreds."""
+    by_group = [row for row in rows if row["setting"].by_group]
+    shown = [row for row in rows if row not in by_group[1:] or row["setting"] is best]
     head = ["setting", *(f"box {c}" for c in COLUMNS), *(f"mask {c}" for c in COLUMNS)]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row in rows:
+    for row in shown:
         values = [row[task].get(c, math.nan) for task in ("bbox", "segm") for c in COLUMNS]
         cells = ["-" if math.isnan(value) else f"{value:.2f}" for value in values]
         label = f"**{row['setting'].label}**" if row["setting"] is best else row["setting"].label
@@ -227,7 +267,16 @@ def _markdown(rows: list[dict], best: Setting) -> str:
     return "\n".join(lines)
 
 
-def _fold_command(args: argparse.Namespace, best: Setting) -> str:
+def _use(args: argparse.Namespace, best: Setting, method: LongTailMethod) -> list[str]:
+    """How to fold the best in, or to apply it where it cannot be folded."""
+    if method.not_affine:
+        return [
+            f"to apply it (it cannot be folded: {method.not_affine}):",
+            shlex.join(best.overrides()),
+        ]
     output = os.path.join(args.output, "folded.pth")
     command = ["python", "-m", "iif_d2", "fold", "--config-file", args.config_file]
-    return shlex.join([*command, "--output", output, *args.opts, *best.overrides()])
+    return [
+        "to fold it in:",
+        shlex.join([*command, "--output", output, *args.opts, *best.overrides()]),
+    ]

@@ -94,7 +94,7 @@ def method_rows(config_file: str, methods: Sequence[str], opts: Sequence[str] = 
 
 def _loss_is_softmax(cfg: CfgNode) -> bool:
     """Whether the configured method's loss is softmax's, tried on a few logits."""
-    counts = ClassFrequency(("a", "b", "c"), [60, 30, 1], [90, 40, 2], 100)
+    counts = ClassFrequency(("a", "b", "c"), [60, 30, 1], [90, 40, 2], 100, dimension=[1.5, 1, 1])
     method = build_method(cfg.MODEL.LONG_TAIL.METHOD, counts, **method_options(cfg))
     if method.num_logits != len(counts) + 1:
         return False

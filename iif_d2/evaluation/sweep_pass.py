@@ -48,7 +48,7 @@ def sweep_pass(
         model: in evaluation mode; see `predictors` for which.
         loader: batches of test inputs.
         truth: their annotations.
-        methods: C + 1 columns in and out, on any device.
+        methods: on any device; each reads the model's logits.
         mask_threshold: score masks, not boxes; each that any method detects is predicted once.
 
     Returns:
@@ -66,7 +66,7 @@ def sweep_pass(
         stages, proposals = model.roi_heads.box_stages(features, proposals)
         boxes = last.predict_boxes(stages[-1], proposals)
         sizes = [len(p) for p in proposals]
-        logits = zip(*(scores[:, : last.num_classes + 1].split(sizes) for scores, _ in stages))
+        logits = zip(*(scores.split(sizes) for scores, _ in stages))
         unions, found = [], []
         for of_image, of_stages, size in zip(boxes, logits, images.image_sizes):
             scores = (_average(method, of_stages) for method in methods)
@@ -95,15 +95,12 @@ def predictors(model: nn.Module) -> list[LongTailOutputLayers]:
         )
     stages = [module for module in model.modules() if isinstance(module, LongTailOutputLayers)]
     for method in {stage.method for stage in stages}:
-        if (
-            method.reads != Reads("softmax")
-            or method.second_stage
-            or method.num_logits != 1 + method.num_classes
-        ):
+        if not (method.is_adjusted_softmax or method.reads == Reads("sigmoid")):
             raise ConfigError(
-                f"a sweep exchanges one softmax over classes and background for another; the "
-                f"config's {type(method).__name__} takes logits for {method.reads}: give a model "
-                f"that was trained with METHOD Softmax, and its config"
+                f"a sweep exchanges one rule over a softmax of classes and background, or over "
+                f"sigmoids of classes, for another; the config's {type(method).__name__} takes "
+                f"logits for {method.reads}: give a model that was trained with METHOD Softmax, "
+                f"IIF or Sigmoid, and its config"
             )
     return stages
 
@@ -124,7 +121,7 @@ def _union(each: list[Instances]) -> tuple[Instances, list[np.ndarray]]:
 
 def _average(method: LongTailMethod, stages: tuple[Tensor, ...]) -> Tensor:
     """A cascade's stages are averaged as Detectron2 does."""
-    scores = [method.probabilities(logits) for logits in stages]
+    scores = [method.probabilities(logits[:, : method.num_logits]) for logits in stages]
     return scores[0] if len(scores) == 1 else sum(scores) * (1.0 / len(scores))
 
 

@@ -6,13 +6,40 @@ import argparse
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import ConfigError, DataError
 from ..frequency import ClassFrequency
-from ..methods import NORMALIZERS, STATISTICS, VARIANTS, LongTailMethod, build_method
+from ..groups import GROUPS
+from ..methods import (
+    NORMALIZERS,
+    STATISTICS,
+    VARIANTS,
+    LongTailMethod,
+    build_method,
+)
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The method whose adjusted logits a setting takes.
+
+    Attributes:
+        method: a registry key.
+        options: the method's, named as `build_method` takes them.
+        trained: whether the model was trained with it, so that its config names it already.
+    """
+
+    method: str
+    options: dict
+    trained: bool = False
+
+    def nodes(self) -> set[str]:
+        """The methods whose config nodes it takes."""
+        below = self.options.get("base")
+        return {self.method} if below is None else {self.method, below}
 
 
 @dataclass(frozen=True)
@@ -21,26 +48,61 @@ class Setting:
 
     Attributes:
         family: what a curve of the plot is called.
-        strength: where on the curve it lies; 0 is softmax.
+        strength: where on the curve it lies, 0 being no rule at all; or that of rare, common and
+            frequent classes, which lies on none.
         method: a registry key.
-        options: the method's, named as `build_method` takes them.
+        options: the method's, named as `build_method` takes them; none is no rule at all.
+        base: what it stands on, where it does not take the logits as they are.
     """
 
     family: str
-    strength: float
+    strength: float | tuple[float, ...]
     method: str
     options: dict = field(default_factory=dict)
+    base: Base | None = None
+
+    @property
+    def by_group(self) -> bool:
+        return isinstance(self.strength, tuple)
+
+    @property
+    def strength_text(self) -> str:
+        numbers = self.strength if isinstance(self.strength, tuple) else (self.strength,)
+        return "/".join(f"{number:g}" for number in numbers)
 
     @property
     def label(self) -> str:
-        return f"{self.family} {self.strength:g}" if self.options else self.family
+        return f"{self.family} {self.strength_text}" if self.options else self.family
+
+    def build(self, frequency: ClassFrequency) -> LongTailMethod:
+        if self.base is None:
+            return build_method(self.method, frequency, **self.options)
+        return build_method(
+            "Calibrated",
+            frequency,
+            base=self.base.method,
+            rule=self.method,
+            base_options=self.base.options,
+            rule_options=self.options,
+        )
 
     def overrides(self) -> list[str]:
         """The config keys and values that apply it to a trained model."""
-        node = f"MODEL.LONG_TAIL.{self.method}"
-        pairs = [("MODEL.LONG_TAIL.METHOD", self.method)]
-        pairs += [(f"{node}.{key.upper()}", str(value)) for key, value in self.options.items()]
-        return [text for pair in pairs for text in pair]
+        keys = {"METHOD": self.method}
+        if self.base is not None:
+            keys = {
+                "METHOD": "Calibrated",
+                "Calibrated.BASE": self.base.method,
+                "Calibrated.RULE": self.method,
+            }
+            if not self.base.trained:
+                keys |= _node(self.base.method, self.base.options)
+        keys |= _node(self.method, self.options)
+        return [text for key, value in keys.items() for text in (f"MODEL.LONG_TAIL.{key}", value)]
+
+
+def _node(method: str, options: dict) -> dict[str, str]:
+    return {f"{method}.{key.upper()}": str(value) for key, value in options.items()}
 
 
 def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +123,11 @@ def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             flag, type=_numbers, default=default, metavar="X,Y", help=f"{what}, default {default}"
         )
+    parser.add_argument(
+        "--fit-groups", action="store_true",
+        help="also try, by the best IIF factor, every combination of 0 and the strengths for rare, "
+        "common and frequent classes",
+    )  # fmt: skip
 
 
 def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
@@ -78,8 +145,14 @@ def _numbers(text: str) -> list[float]:
     return [float(number) for number in text.split(",") if number]
 
 
-def settings(args: argparse.Namespace) -> list[Setting]:
-    """Softmax, then the products of what the command line names; each once."""
+def settings(args: argparse.Namespace, sigmoid: bool = False) -> list[Setting]:
+    """No rule, then the products of what the command line names; each once.
+
+    Args:
+        sigmoid: of what takes logits for sigmoids; else of what takes them for a softmax.
+    """
+    if sigmoid:
+        return [Setting("Sigmoid", 0.0, "Sigmoid"), *_fracal(args, "FRACALSigmoid")]
     found = [Setting("Softmax", 0.0, "Softmax")]
     for variant, statistic, normalizer in itertools.product(
         args.variants, args.statistics, args.normalizers
@@ -95,11 +168,54 @@ def settings(args: argparse.Namespace) -> list[Setting]:
         Setting("Logit adjustment tau", s, "LogitAdjustment", {"tau": s, "post_hoc": True})
         for s in args.taus
     ]
-    for family, on in (("FRACAL lambda", True), ("FRACAL lambda, dimensions alone", False)):
-        found += [
-            Setting(family, s, "FRACAL", {"lam": s, "with_frequency": on}) for s in args.lambdas
-        ]
+    found += _fracal(args, "FRACAL")
     return list({setting.label: setting for setting in found}.values())
+
+
+def over_base(wanted: Sequence[Setting], base: Base) -> list[Setting]:
+    """The same over a base; without those that would take its own config node."""
+    free = [setting for setting in wanted if setting.method not in base.nodes()]
+    return [
+        replace(setting, base=base)
+        if setting.options
+        else replace(setting, base=base, family=f"{base.method}, as trained")
+        for setting in free
+    ]
+
+
+def over_best(
+    args: argparse.Namespace, best: Setting, dimensions: bool, frequency: ClassFrequency
+) -> list[Setting]:
+    """What is tried by the best IIF setting: FRACAL on top of it, and with --fit-groups its factor
+    with another strength for each group of classes that is there.
+
+    Args:
+        dimensions: whether FRACAL can be tried.
+    """
+    found = []
+    if dimensions:
+        base = Base("IIF", best.options)
+        for rule in _fracal(args, "FRACAL"):
+            found.append(replace(rule, family=f"{rule.family}, on {best.label}", base=base))
+    if args.fit_groups:
+        options = {key: value for key, value in best.options.items() if key != "strength"}
+        values, groups = sorted({0.0, *args.strengths}), set(frequency.groups())
+        grid = itertools.product(*(values if group in groups else values[:1] for group in GROUPS))
+        for each in grid:
+            if (
+                len({s for s, group in zip(each, GROUPS) if group in groups}) > 1
+            ):  # else one for all
+                by_group = {**options, "group_strength": each}
+                found.append(Setting(f"{best.family}, by group", each, "IIF", by_group))
+    return found
+
+
+def _fracal(args: argparse.Namespace, method: str) -> list[Setting]:
+    return [
+        Setting(family, s, method, {"lam": s, "with_frequency": on})
+        for family, on in (("FRACAL lambda", True), ("FRACAL lambda, dimensions alone", False))
+        for s in args.lambdas
+    ]
 
 
 def built(
@@ -110,7 +226,7 @@ def built(
     left_out: dict[str, list[str]] = {}  # the settings by the reason
     for setting in wanted:
         try:
-            methods.append(build_method(setting.method, frequency, **setting.options))
+            methods.append(setting.build(frequency))
         except (ConfigError, DataError) as error:
             left_out.setdefault(str(error), []).append(setting.label)
         else:

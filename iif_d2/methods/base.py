@@ -54,7 +54,8 @@ class LongTailMethod(FrequencyHolder):
 
     - `derive`: the constants that follow from the class frequencies;
     - `_scale_and_shift`: its test, where that is a scale and a shift of each logit;
-    - `_loss`, `_adjust`, `_probabilities`: of float32 or float64 logits of at least one row.
+    - `_loss`, `_adjust`, `_probabilities`: of float32 or float64 logits. Of no rows at all, `_loss`
+      is called only where it gathers state, and what it returns then is not looked at.
 
     Its `__init__` sets the options, then calls this one, which derives. Each option is a config
     key; its meaning, range and source stand in the `Args` of the class's docstring.
@@ -102,6 +103,14 @@ class LongTailMethod(FrequencyHolder):
     def num_logits(self) -> int:
         return self.num_classes + int(self.background)
 
+    @property
+    def is_adjusted_softmax(self) -> bool:
+        """Whether its test is the softmax of C + 1 logits (C without background) that it adjusts.
+
+        Another method can then stand on it. A second stage is none: it needs a trained model.
+        """
+        return not (self.not_affine or self.sigmoid_scores or self.second_stage)
+
     def loss(self, logits: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
         """The training loss: summed over columns, divided by the number of rows R.
 
@@ -119,6 +128,9 @@ class LongTailMethod(FrequencyHolder):
         """
         logits = self._prepare(logits)
         if len(logits) == 0:
+            if self.has_state and self.training:  # its state is summed over ranks, this one's too
+                with torch.no_grad():
+                    self._loss(logits, labels, features)
             return self._loss_without_rows(logits)
         on_cpu = labels.device.type == "cpu"
         if on_cpu and not self.background and int(labels.max()) >= self.num_classes:
@@ -179,7 +191,7 @@ class LongTailMethod(FrequencyHolder):
         return F.cross_entropy(logits, labels)
 
     def _loss_without_rows(self, logits: Tensor) -> Tensor:
-        """0 with a gradient; where state is summed over ranks, this rank still takes part."""
+        """0 with a gradient, for whatever learns."""
         return logits.sum() * 0.0
 
     def _adjust(self, logits: Tensor) -> Tensor:

@@ -19,14 +19,16 @@ LEAST_SCORE = 1e-30  # of which a logarithm is taken
 class EBL(LongTailMethod):
     """CE(softmax(z + ln s), y), where s_c is class c's mean score so far; test softmax(z).
 
-    After each batch s_c becomes momentum s_c + (1 - momentum) q_c, where q_c is the mean of
-    softmax(z)_c over the rows of class c, on all ranks, without gradient; a class that the batch
+    Before the loss of a batch s_c becomes momentum s_c + (1 - momentum) q_c, where q_c is the mean
+    of softmax(z)_c over the rows of class c, on all ranks, without gradient; a class that the batch
     lacks keeps its s. All s start at 0.01, where the background's stays. Feng et al., "Exploring
     Classification Equilibrium in Long-Tailed Object Detection" (LOCE), ICCV 2021: 6 epochs over
     a model that softmax has trained for 24.
 
-    The paper takes a step for each object; logits do not tell how many objects their regions are
-    of, so here a class takes one for each batch that has it.
+    Its release takes k steps at once for the k objects of a class, momentum^k, and means over
+    objects. Logits do not tell how many objects their regions are of, so here a class takes one
+    step for each batch that has it, by the mean over its regions. For a rare class, of which a
+    batch has one object, that is the same.
 
     s is state: it decides how a resumed training goes on. `eval()` leaves it alone.
 
@@ -49,17 +51,10 @@ class EBL(LongTailMethod):
         self.register_buffer("mean_score", start)
 
     def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
-        shift = self.mean_score.clamp(min=LEAST_SCORE).log()
-        loss = F.cross_entropy(logits + shift.to(logits.dtype), labels)
         if self.training:
             self._accumulate(logits.detach(), labels)
-        return loss
-
-    def _loss_without_rows(self, logits: Tensor) -> Tensor:
-        if self.training:
-            none = torch.zeros(0, dtype=torch.int64, device=logits.device)
-            self._accumulate(logits.detach(), none)
-        return super()._loss_without_rows(logits)
+        shift = self.mean_score.clamp(min=LEAST_SCORE).log()
+        return F.cross_entropy(logits + shift.to(logits.dtype), labels)
 
     def _accumulate(self, logits: Tensor, labels: Tensor) -> None:
         own = F.one_hot(labels, self.num_logits).double()

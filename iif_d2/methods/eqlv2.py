@@ -57,11 +57,6 @@ class EQLv2(BinaryMethod):
             self._accumulate(logits.detach(), target, weight)
         return (weight * self._entropy(logits, target)).sum() / len(labels)
 
-    def _loss_without_rows(self, logits: Tensor) -> Tensor:
-        if self.training:
-            self._accumulate(logits.detach(), logits.detach(), logits.detach())
-        return super()._loss_without_rows(logits)
-
     def _weight(self, target: Tensor, labels: Tensor) -> Tensor:
         positive, negative = self.positive_gradient, self.negative_gradient
         # A class without any negative gradient is one that has not started.

@@ -60,14 +60,10 @@ class FCBL(BinaryMethod):
         margin = torch.zeros_like(held)
         margin[foreground, : self.num_classes] = self._margin(labels[foreground]).to(held.dtype)
         if self.training:
-            self._accumulate(held[foreground, : self.num_classes], labels[foreground])
+            scores, rows = confusions(held[foreground, : self.num_classes], labels[foreground])
+            self.confusion += scores
+            self.rows += rows
         return (weight * self._entropy(logits + margin, target)).sum() / len(labels)
-
-    def _loss_without_rows(self, logits: Tensor) -> Tensor:
-        if self.training:
-            none = torch.zeros(0, dtype=torch.int64, device=logits.device)
-            self._accumulate(logits.detach()[:, : self.num_classes], none)
-        return super()._loss_without_rows(logits)
 
     def _weight_of_foreground(self, logits: Tensor, label: Tensor) -> Tensor:
         scores = self._probabilities(logits)
@@ -79,8 +75,3 @@ class FCBL(BinaryMethod):
         mean = self.confusion / self.rows.clamp(min=1)
         log_mean = mean.clamp(min=LEAST_CONFUSION).log()
         return self.alpha * (log_mean[label] - log_mean[:, label].T)
-
-    def _accumulate(self, classes: Tensor, label: Tensor) -> None:
-        scores, rows = confusions(classes, label)
-        self.confusion += scores
-        self.rows += rows

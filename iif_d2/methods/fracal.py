@@ -15,14 +15,8 @@ def frequency_shift(frequency: ClassFrequency) -> np.ndarray:
     return np.log10(frequency.num_images / seen_count(frequency) / len(frequency))
 
 
-@METHOD_REGISTRY.register()
-class FRACAL(LongTailMethod):
-    """Test: softmax(z_c + w_c - lam ln D_c), the background's logit as it is; softmax's loss.
-
-    w_c = log10(N_img / n_c) - log10 C. D_c in [1, 2] is the box-counting dimension of the centres
-    of class c's boxes in the training set (`iif_d2.data.dimension`); a checkpoint keeps it.
-    Alexandridis et al., "Fractal Calibration for Long-tailed Object Detection", CVPR 2025.
-    FRACALSigmoid is its form for sigmoid heads.
+class OfDimensions(LongTailMethod):
+    """What FRACAL's two forms share: their options, and that they need the dimensions.
 
     Args:
         lam: lambda, the strength of the dimensions, >= 0; 2 in the paper, 0 is without them.
@@ -42,6 +36,17 @@ class FRACAL(LongTailMethod):
         require_at_least(self, 0, lam=lam)
         self.lam, self.with_frequency = lam, with_frequency
         super().__init__(frequency, background)
+
+
+@METHOD_REGISTRY.register()
+class FRACAL(OfDimensions):
+    """Test: softmax(z_c + w_c - lam ln D_c), the background's logit as it is; softmax's loss.
+
+    w_c = log10(N_img / n_c) - log10 C. D_c in [1, 2] is the box-counting dimension of the centres
+    of class c's boxes in the training set (`iif_d2.data.dimension`); a checkpoint keeps it.
+    Alexandridis et al., "Fractal Calibration for Long-tailed Object Detection", CVPR 2025.
+    FRACALSigmoid is its form for sigmoid heads.
+    """
 
     def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         shift = -self.lam * np.log(np.asarray(frequency.dimension))

@@ -6,39 +6,22 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..frequency import ClassFrequency, FrequencySource
-from .base import METHOD_REGISTRY, require_at_least
+from ..frequency import ClassFrequency
+from .base import METHOD_REGISTRY
 from .binary import BinaryMethod
-from .fracal import frequency_shift
+from .fracal import OfDimensions, frequency_shift
 
 
 @METHOD_REGISTRY.register()
-class FRACALSigmoid(BinaryMethod):
+class FRACALSigmoid(OfDimensions, BinaryMethod):
     """Test: sigma(z_c) sigma(z_c + w_c + f_c), 0 for the background; the loss is Sigmoid's.
 
     f_c = -log10(D_c^lam / sum_j D_j^lam) - log10 C; w_c and D_c are FRACAL's. It serves any model
     whose logits are for sigma(z), such as EQL's and DropLoss's. Alexandridis et al., "Fractal
     Calibration for Long-tailed Object Detection", CVPR 2025.
-
-    Args:
-        lam: lambda, the strength of the dimensions, >= 0; 2 in the paper, 0 is without them.
-        with_frequency: False: w_c = 0, the dimensions alone.
     """
 
-    supports_no_background = False  # an image's class lies nowhere in it
-    uses_dimension = True
     not_affine = "its scores are the product of two sigmoids of a logit"
-
-    def __init__(
-        self,
-        frequency: FrequencySource,
-        background: bool = True,
-        lam: float = 2.0,
-        with_frequency: bool = True,
-    ) -> None:
-        require_at_least(self, 0, lam=lam)
-        self.lam, self.with_frequency = lam, with_frequency
-        super().__init__(frequency, background)
 
     def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         power = np.asarray(frequency.dimension) ** self.lam

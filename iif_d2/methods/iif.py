@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..frequency import ClassFrequency, FrequencySource
+from ..groups import GROUPS
 from .base import METHOD_REGISTRY, LongTailMethod, Reads, require_at_least
 from .weights import iif_weights
 
@@ -30,6 +33,8 @@ class IIF(LongTailMethod):
         post_hoc: the factor at test only, over a model trained with Softmax ("post-process IIF").
         strength: s in [0, 1], the exponent of the factor, w_c^s: 0 is softmax, 1 the paper's;
             `python -m iif_d2 sweep` scores several.
+        group_strength: three exponents in its place, of rare, common and frequent classes, as
+            `sweep --fit-groups` finds them; empty: one for all.
 
     Examples:
         >>> frequency = ClassFrequency(("cat", "owl"), [90, 10], [120, 10], num_images=100)
@@ -46,15 +51,19 @@ class IIF(LongTailMethod):
         normalizer: str = "sum",
         post_hoc: bool = False,
         strength: float = 1.0,
+        group_strength: Sequence[float] = (),
     ) -> None:
-        require_at_least(self, 0, strength=strength)
-        if strength > 1:
-            raise ConfigError(f"IIF: strength must be 1 or less, not {strength!r}")
+        exponents = tuple(group_strength) or (strength,)
+        for exponent in exponents:
+            require_at_least(self, 0, strength=exponent)
+            if exponent > 1:
+                raise ConfigError(f"IIF: strength must be 1 or less, not {exponent!r}")
+        if len(exponents) not in (1, len(GROUPS)):
+            raise ConfigError(f"IIF: group_strength must be 3 numbers or (), not {group_strength}")
         self.variant, self.statistic, self.normalizer = variant, statistic, normalizer
-        self.post_hoc, self.strength = post_hoc, strength
-        if not post_hoc and strength > 0:
-            factor = f"IIF {variant}, {statistic}, {normalizer}, {strength:g}"
-            self.reads = Reads("softmax", factor)
+        self.exponents, self.post_hoc = exponents, post_hoc
+        if not post_hoc and any(exponents):
+            self.reads = Reads("softmax", f"IIF {self._factor()}")
         super().__init__(frequency, background)
 
     def init_classifier(self, classifier: nn.Linear) -> None:
@@ -65,14 +74,17 @@ class IIF(LongTailMethod):
         counts, which building a model does not read. A cosine classifier's logits do not follow the
         length of its weights, so they stay.
         """
-        cosine = hasattr(classifier, "scale")
-        if self.background and not self.post_hoc and not cosine:
+        if self.background and not self.post_hoc and not hasattr(classifier, "scale"):
             with torch.no_grad():
                 classifier.weight.mul_(0.1)
 
     def derive(self, frequency: ClassFrequency) -> dict[str, np.ndarray]:
         weight = iif_weights(frequency, self.variant, self.statistic, self.normalizer)
-        return {"weight": self._with_background(weight**self.strength, 1.0)}
+        exponent: float | np.ndarray = self.exponents[0]
+        if len(self.exponents) > 1:
+            own = dict(zip(GROUPS, self.exponents))
+            exponent = np.array([own[group] for group in frequency.groups()])
+        return {"weight": self._with_background(weight**exponent, 1.0)}
 
     def _scale_and_shift(self) -> tuple[Tensor, None]:
         return self.weight, None
@@ -80,8 +92,9 @@ class IIF(LongTailMethod):
     def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         return F.cross_entropy(logits if self.post_hoc else self._adjust(logits), labels)
 
+    def _factor(self) -> str:
+        strength = "/".join(f"{exponent:g}" for exponent in self.exponents)
+        return f"{self.variant}, {self.statistic}, {self.normalizer}, {strength}"
+
     def extra_repr(self) -> str:
-        return (
-            f"{self.variant}, statistic={self.statistic}, normalizer={self.normalizer}, "
-            f"strength={self.strength}" + (", post_hoc" if self.post_hoc else "")
-        )
+        return self._factor() + (", post_hoc" if self.post_hoc else "")

@@ -20,11 +20,11 @@ class PCB(LongTailMethod):
     """[L over background rows + (1 - alpha) L over foreground rows + alpha KL(T_y || p)] / R.
 
     L and the test are the base method's; p is the softmax of its adjusted logits. T_y(i) = Q_iy /
-    sum_k Q_ky, without gradient. Row y of Q, 1/C at the start, becomes momentum Q_y + (1 -
-    momentum) q_y after each batch with rows of class y, on all ranks, where q_y is the mean of
-    their softmax over the classes alone. He et al., "Relieving Long-tailed Instance Segmentation
-    via Pairwise Class Balance", CVPR 2022. Q (C x C, 12 MB for LVIS) and the steps so far are
-    state: they decide how a resumed training goes on.
+    sum_k Q_ky, without gradient. Row y of Q becomes momentum Q_y + (1 - momentum) q_y before the
+    loss of each batch with rows of class y, on all ranks, where q_y is the mean of their softmax
+    over the classes alone; the first time it is q_y. A class that no batch had yet is in no target
+    (the release waits for every class). He et al., "Relieving Long-tailed Instance Segmentation via
+    Pairwise Class Balance", CVPR 2022. Q (C x C, 12 MB for LVIS) and the steps so far are state.
 
     Args:
         base: Softmax or another softmax without state, with the options of that one's own node.
@@ -54,7 +54,7 @@ class PCB(LongTailMethod):
         if max(alpha, momentum, start) > 1:
             raise ConfigError("PCB: alpha, momentum and start must be 1 or less")
         method = build_method(base, frequency, background, **(base_options or {}))
-        if method.not_affine or method.sigmoid_scores or method.has_state or method.second_stage:
+        if not method.is_adjusted_softmax or method.has_state:
             raise ConfigError(
                 f"PCB: base {base} gathers state or is no softmax of adjusted logits; use Softmax"
             )
@@ -62,8 +62,8 @@ class PCB(LongTailMethod):
         self.reads = method.reads
         super().__init__(frequency, background)
         self.base = method
-        even = torch.ones(self.num_classes, self.num_classes).double() / self.num_classes
-        self.register_buffer("confusion", even)  # Q
+        unknown = torch.zeros(self.num_classes, self.num_classes, dtype=torch.float64)
+        self.register_buffer("confusion", unknown)  # Q
         self.register_buffer("steps", torch.tensor(0))
 
     def init_classifier(self, classifier: nn.Linear) -> None:
@@ -78,22 +78,22 @@ class PCB(LongTailMethod):
     def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         foreground, classes = labels < self.num_classes, self._adjust(logits)
         classes, label = classes[foreground], labels[foreground]
-        if int(self.steps) < self.first_step:
-            loss = self.base.loss(logits, labels)
-        else:
-            target = (self.confusion / self.confusion.sum(dim=0)).T[label].to(logits.dtype)
-            log_p = classes.log_softmax(dim=1)[:, : self.num_classes]
-            loss = self.alpha * (torch.special.xlogy(target, target) - target * log_p).sum()
-            for rows, share in ((~foreground, 1.0), (foreground, 1 - self.alpha)):
-                own = logits[rows]
-                loss = loss + share * len(own) * self.base.loss(own, labels[rows])
-            loss = loss / max(len(labels), 1)
+        acts = int(self.steps) >= self.first_step
         if self.training:
-            scores, rows = confusions(classes.detach()[:, : self.num_classes], label)
-            step = (1 - self.momentum) * (rows > 0).double()
-            self.confusion += step * (scores / rows.clamp(min=1) - self.confusion)
-            self.steps += 1
-        return loss
+            self._accumulate(classes.detach()[:, : self.num_classes], label)
+        if not acts:
+            return self.base.loss(logits, labels)
+        shares = (self.confusion / self.confusion.sum(dim=0)).nan_to_num()  # 0 / 0: none yet
+        target = shares.T[label].to(logits.dtype)
+        log_p = classes.log_softmax(dim=1)[:, : self.num_classes]
+        loss = self.alpha * (torch.special.xlogy(target, target) - target * log_p).sum()
+        for own, share in ((~foreground, 1.0), (foreground, 1 - self.alpha)):
+            loss = loss + share * int(own.sum()) * self.base.loss(logits[own], labels[own])
+        return loss / len(labels)
 
-    def _loss_without_rows(self, logits: Tensor) -> Tensor:
-        return self._loss(logits, torch.zeros(0, dtype=torch.int64, device=logits.device), None)
+    def _accumulate(self, classes: Tensor, label: Tensor) -> None:
+        scores, rows = confusions(classes, label)
+        known = self.confusion.any(dim=1, keepdim=True).double()
+        step = (1 - self.momentum * known) * (rows > 0)
+        self.confusion += step * (scores / rows.clamp(min=1) - self.confusion)
+        self.steps += 1

@@ -76,22 +76,32 @@ def config_node(method: type[LongTailMethod]) -> dict[str, Any]:
     return {name.upper(): value for name, value in default_options(method).items()}
 
 
-def method_options(cfg: Any) -> dict[str, Any]:
+def method_options(cfg: Any, *names: str) -> dict[str, Any]:
     """The options of the method that MODEL.LONG_TAIL names, as `build_method` takes them.
 
-    A method over a `base` gets the options of that one's node as `base_options`.
+    A method that stands on another, its `base`, gets the options of that one's node as
+    `base_options`.
+
+    Args:
+        names: of another method than MODEL.LONG_TAIL's: itself, behind those that stand on it.
+
+    Raises:
+        UnknownNameError: no such method.
+        ConfigError: a method stands on itself.
     """
-    name = cfg.MODEL.LONG_TAIL.METHOD
-    options, given = _node_options(cfg, name), find_method(name).given_by_model
-    if "base_options" in given:
-        options["base_options"] = _node_options(cfg, options["base"])
-    if "max_iter" in given:
-        options["max_iter"] = cfg.SOLVER.MAX_ITER
+    *above, name = names or (cfg.MODEL.LONG_TAIL.METHOD,)
+    if name in above:
+        raise ConfigError(
+            f"MODEL.LONG_TAIL: {' over '.join([*above, name])}, which has no end; name another "
+            f"method in MODEL.LONG_TAIL.{above[-1]}"
+        )
+    options = {key.lower(): value for key, value in cfg.MODEL.LONG_TAIL.get(name, {}).items()}
+    for key in find_method(name).given_by_model:
+        if key == "max_iter":
+            options[key] = cfg.SOLVER.MAX_ITER
+        elif key.endswith("_options"):
+            options[key] = method_options(cfg, *above, name, options[key.removesuffix("_options")])
     return options
-
-
-def _node_options(cfg: Any, name: str) -> dict[str, Any]:
-    return {key.lower(): value for key, value in cfg.MODEL.LONG_TAIL.get(name, {}).items()}
 
 
 def _parameters(method: type[LongTailMethod]) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class Seesaw(LongTailMethod):
 
     def _loss(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         if self.training:
-            self._accumulate(labels)
+            count = labels.bincount(minlength=self.num_classes + 1)[: self.num_classes]
+            self.label_count += sum_over_ranks(count)
         foreground = labels < self.num_classes
         classes, label = logits[foreground, : self.num_classes], labels[foreground]
         factor = self._log_factor(classes.detach(), label)
@@ -69,15 +70,6 @@ class Seesaw(LongTailMethod):
             objectness = logits[:, self.num_classes :]
             loss = loss + F.cross_entropy(objectness, (~foreground).long(), reduction="sum")
         return loss / len(labels)
-
-    def _loss_without_rows(self, logits: Tensor) -> Tensor:
-        if self.training:
-            self._accumulate(torch.zeros(0, dtype=torch.int64, device=logits.device))
-        return super()._loss_without_rows(logits)
-
-    def _accumulate(self, labels: Tensor) -> None:
-        count = labels.bincount(minlength=self.num_classes + 1)[: self.num_classes]
-        self.label_count += sum_over_ranks(count)
 
     def _log_factor(self, classes: Tensor, label: Tensor) -> Tensor:
         """ln(M_yj S_yj), 0 for j = y."""

@@ -22,8 +22,9 @@ def draw_sweep(
     """Write a png: a panel for each of AP, APr, APc, APf, a curve a family, softmax as a line.
 
     Of each method the family that reaches the highest AP is drawn strong, the others in grey.
+    Settings with a strength for each group lie on no curve; the best, if it is one, is a line.
     """
-    families = list(dict.fromkeys(s.family for s in settings if s.options))
+    families = list(dict.fromkeys(s.family for s in settings if s.options and not s.by_group))
     strong = _best_families(settings, metrics)
     figure, panels = figure_of(15, 4.6, columns=len(_PANELS))
     for panel, (metric, title) in zip(panels, _PANELS.items()):
@@ -51,7 +52,9 @@ def draw_sweep(
             value = row.get(metric, math.nan)
             if not setting.options:
                 panel.axhline(value, color="0.35", linestyle="--", label=setting.family)
-            if setting is best:
+            if setting is best and setting.by_group:
+                panel.axhline(value, color="black", linestyle=":", label=f"best: {setting.label}")
+            elif setting is best:
                 panel.plot(
                     setting.strength, value, "o", markersize=15, fillstyle="none", color="black",
                     linestyle="none", label=f"best: {setting.label}",
@@ -71,7 +74,8 @@ def _best_families(settings: Sequence[Setting], metrics: Sequence[dict[str, floa
     best: dict[str, tuple[float, str]] = {}
     for setting, row in zip(settings, metrics):
         value = row.get("AP", math.nan)
-        if setting.options and value > best.get(setting.method, (-math.inf, ""))[0]:
+        curve = setting.options and not setting.by_group
+        if curve and value > best.get(setting.method, (-math.inf, ""))[0]:
             best[setting.method] = (value, setting.family)
     return [family for _, family in best.values()]
 

@@ -149,6 +149,12 @@ def test_methods_that_only_change_the_test_and_second_stages_stand_on_softmax():
         method_rows(CONFIG, ["Softmx"])
 
 
+def test_every_method_of_detection_can_be_a_row():
+    names = [name for name, method in METHOD_REGISTRY if method.supports_background]
+    stands = {row.name: (row.base, row.trains) for row in method_rows(CONFIG, names)}
+    assert set(stands) == set(names) and stands["FRACAL"] == ("Softmax", False)
+
+
 def test_it_trains_evaluates_on_top_and_skips_what_is_done(started, dataset_name, tmp_path, capsys):
     rows = ("--rows", "Softmax", "NorCal", "LogN", "--seeds", "0", "--", *TINY)
     assert bench(tmp_path, *rows) == 0

@@ -22,8 +22,16 @@ from iif_d2.errors import ConfigError
 from iif_d2.evaluation import LongTailEvaluator, dataset_ground_truth, rle_masks
 from iif_d2.evaluation.metrics import lvis_metrics
 from iif_d2.evaluation.sweep_pass import sweep_pass
-from iif_d2.evaluation.sweep_settings import Setting, add_setting_arguments, built, settings
-from iif_d2.methods import build_method
+from iif_d2.evaluation.sweep_settings import (
+    Base,
+    Setting,
+    add_setting_arguments,
+    built,
+    over_base,
+    over_best,
+    settings,
+)
+from iif_d2.methods import build_method, method_options
 
 from ..conftest import TINY, finding_model
 
@@ -33,6 +41,7 @@ OPTIONS = {
     "NorCal": {"gamma": 0.7},
     "LogitAdjustment": {"tau": 0.5, "post_hoc": True},
     "FRACAL": {"lam": 2.0, "with_frequency": False},
+    "Calibrated": {"base_options": {"post_hoc": True, "variant": "smooth", "strength": 0.5}},
 }
 KINDS = [
     "mask_rcnn_R_18_FPN_softmax", "mask_rcnn_R_18_C4_iif", "cascade_mask_rcnn_R_18_FPN_iif",
@@ -71,13 +80,81 @@ def test_equals_an_evaluation_of_each_setting(kind, tiny_cfg, dataset_name):
     assert len(different) > 1
 
 
+def test_a_model_of_sigmoids_is_scored_by_their_form_of_fracal(tiny_cfg, dataset_name):
+    cfg = tiny_cfg("mask_rcnn_R_18_FPN_softmax", "MODEL.LONG_TAIL.METHOD", "EQL")
+    counts = count_class_frequency(dataset_name)
+    frequency = dataclasses.replace(counts, dimension=[1.9, 1.0, 1.3, 1.6])
+    truth, model = dataset_ground_truth(dataset_name), finding_model(cfg)
+    wanted = settings(arguments("--lambdas", "2"), sigmoid=True)
+    assert [s.method for s in wanted] == ["Sigmoid", "FRACALSigmoid", "FRACALSigmoid"]
+    methods = built(wanted, frequency)[1]
+    found = sweep_pass(model, loader(cfg, dataset_name), truth, methods)
+    for method, precision in zip(methods, found):
+        apply_method(model, method)
+        evaluator = LongTailEvaluator(dataset_name, tasks=("bbox",), frequency=frequency)
+        expected = inference_on_dataset(model, loader(cfg, dataset_name), evaluator)
+        metrics = lvis_metrics(precision, frequency.groups())
+        np.testing.assert_equal(metrics, dict(expected["bbox"]))
+
+
+def arguments(*words):
+    parser = argparse.ArgumentParser()
+    add_setting_arguments(parser)
+    return parser.parse_args(words)
+
+
+FEW = ["--variants", "smooth", "--statistics", "image", "--normalizers", "sum", "--strengths",
+       "0.5,1", "--gammas", "0.5", "--taus", "0.5", "--lambdas", "1,2", "--fit-groups"]  # fmt: skip
+
+
+def test_what_stands_on_the_best_iif_setting(frequency):
+    """FRACAL in both forms at each lambda, and each group's own strength; one for all was tried."""
+    args = arguments(*FEW)
+    best = next(s for s in settings(args) if s.label == "IIF smooth, image/sum 0.5")
+    more = over_best(args, best, True, frequency)  # of two common classes and three rare ones
+    assert [s.label for s in more if s.base] == [
+        f"FRACAL lambda{words}, on IIF smooth, image/sum 0.5 {lam}"
+        for words in ("", ", dimensions alone") for lam in (1, 2)
+    ]  # fmt: skip
+    triples = {s.strength for s in more if s.by_group}
+    assert triples == {(r, c, 0.0) for r in (0, 0.5, 1) for c in (0, 0.5, 1) if r != c}
+    everywhere = dataclasses.replace(frequency, class_groups="rrccf")
+    assert sum(s.by_group for s in over_best(args, best, False, everywhere)) == 27 - 3
+    assert over_best(arguments(*FEW[:-1]), best, False, frequency) == []
+
+
+def test_over_a_trained_iif_all_but_its_own_node_is_tried():
+    options = {"variant": "base10", "strength": 0.5}
+    found = over_base(settings(arguments(*FEW)), Base("IIF", options, trained=True))
+    assert found[0].label == "IIF, as trained" and not any(s.method == "IIF" for s in found)
+    assert {s.method for s in found} == {"Softmax", "NorCal", "LogitAdjustment", "FRACAL"}
+    below = over_base(settings(arguments(*FEW)), Base("PCB", {"base": "IIF"}, trained=True))
+    assert [s.method for s in below] == [s.method for s in found]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_overrides_of_each_setting_say_the_method_that_was_scored(tiny_cfg, frequency, trained):
+    wanted, before = settings(arguments(*FEW)), ["MODEL.LONG_TAIL.METHOD", "Softmax"]
+    wanted += over_best(arguments(*FEW), wanted[1], True, frequency)
+    if trained:
+        before = ["MODEL.LONG_TAIL.METHOD", "IIF", "MODEL.LONG_TAIL.IIF.VARIANT", "smooth"]
+        options = method_options(tiny_cfg("mask_rcnn_R_18_FPN_softmax", *before))
+        wanted = over_base([s for s in wanted if s.base is None], Base("IIF", options, True))
+    for setting, method in zip(*built(wanted, frequency), strict=True):
+        cfg = tiny_cfg("mask_rcnn_R_18_FPN_softmax", *before, *setting.overrides())
+        name = cfg.MODEL.LONG_TAIL.METHOD
+        again = build_method(name, frequency, **method_options(cfg))
+        assert np.array_equal(again.affine(), method.affine()), setting.label
+
+
 def test_models_that_it_cannot_serve_are_refused(tiny_cfg, frequency):
     plain = ["MODEL.ROI_HEADS.NAME", "StandardROIHeads"]
     for overrides, message in (
         (plain, "set MODEL.ROI_HEADS.NAME to LongTailROIHeads"),
-        (["MODEL.LONG_TAIL.METHOD", "EQLv2"], "config's EQLv2 takes logits for sigmoid"),
+        (["MODEL.LONG_TAIL.METHOD", "EQLv2"], "config's EQLv2 takes logits for sigmoid with"),
         (["MODEL.LONG_TAIL.METHOD", "Seesaw"], "config's Seesaw takes logits for softmax and obj"),
-        ([], "config's IIF takes logits for softmax by IIF raw"),
+        (["MODEL.LONG_TAIL.METHOD", "GOL"], "config's GOL takes logits for Gumbel"),
+        (["MODEL.LONG_TAIL.METHOD", "DisAlign"], "config's DisAlign takes logits"),
     ):
         model = build_model(tiny_cfg("faster_rcnn_R_18_FPN_iif", *overrides))
         with pytest.raises(ConfigError, match=message):
@@ -99,10 +176,8 @@ def test_settings_that_the_counts_do_not_allow_are_left_out(frequency, caplog):
 def test_fracal_is_tried_with_and_without_frequencies_where_dimensions_can_be_had(
     frequency, caplog
 ):
-    parser = argparse.ArgumentParser()
-    add_setting_arguments(parser)
     nothing_else = ["--variants", "", "--gammas", "", "--taus", ""]
-    wanted = settings(parser.parse_args([*nothing_else, "--lambdas", "1,2"]))
+    wanted = settings(arguments(*nothing_else, "--lambdas", "1,2"))
     assert [s.options for s in wanted[1:]] == [
         {"lam": lam, "with_frequency": on} for on in (True, False) for lam in (1.0, 2.0)
     ]
@@ -149,11 +224,12 @@ def test_command_writes_its_files_and_names_a_fold_that_works(
     ]  # fmt: skip
     assert main(line) == 0
     said = capsys.readouterr().out
-    assert "6 settings on" in said and "the model has seen them" in caplog.text
+    assert "8 settings on" in said and "the model has seen them" in caplog.text
     with open(tmp_path / "swept" / "sweep.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [bool(row["segm_AP"]) for row in rows] == [True, True] + 4 * [False]
-    assert sum(row["method"] == "FRACAL" for row in rows) == 2
+    assert [bool(row["segm_AP"]) for row in rows] == [True, True] + 6 * [False]
+    assert sum(row["method"] == "FRACAL" for row in rows) == 4
+    assert sum("FRACAL" in row["setting"] and "on IIF raw" in row["setting"] for row in rows) == 2
     values = [float(row["bbox_AP"]) for row in rows]
     assert values == sorted(values, reverse=True)
     assert Image.open(tmp_path / "swept" / "sweep.png").width > 1000
@@ -163,8 +239,35 @@ def test_command_writes_its_files_and_names_a_fold_that_works(
     assert main(command[3:]) == 0
     best = max(rows[:2], key=lambda row: float(row["segm_AP"]))
     folded = torch.load(tmp_path / "swept" / "folded.pth", weights_only=True)["folded"]
-    assert folded["method"] == best["method"] and best["overrides"] in said.splitlines()[-1]
+    assert (
+        folded["method"] in (best["method"], "Calibrated")
+        and best["overrides"] in said.splitlines()[-1]
+    )
 
     line[line.index("()")] = f"('{dataset_name}',)"
     assert main(line) == 0 and "is in DATASETS.TEST" in caplog.text
     assert main([*line[:3], "--output", str(tmp_path), "--dataset", "gone"]) == 2
+
+
+def test_a_trained_iif_is_swept_and_folded_with_the_rule_that_is_best(
+    tiny_cfg, dataset_name, tmp_path, capsys
+):
+    """FRACAL on IIF among others: the checkpoint is IIF's own, and plain weights come out."""
+    LongTailCheckpointer(finding_model(tiny_cfg()), str(tmp_path)).save("model")
+    line = [
+        "sweep", "--config-file", "Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml",
+        "--output", str(tmp_path / "swept"), "--masks", "0", "--gammas", "1", "--taus", "",
+        "--lambdas", "2", *TINY, "DATASETS.TEST", "()", "MODEL.WEIGHTS",
+        str(tmp_path / "model.pth"), "OUTPUT_DIR", str(tmp_path / "out"),
+    ]  # fmt: skip
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    with open(tmp_path / "swept" / "sweep.csv") as file:
+        labels = {row["setting"] for row in csv.DictReader(file)}
+    lambdas = {f"FRACAL lambda{words} 2" for words in ("", ", dimensions alone")}
+    assert labels == {"IIF, as trained", "NorCal gamma 1"} | lambdas
+    command = shlex.split(said.splitlines()[-1])
+    assert main(command[3:]) == 0
+    content = torch.load(tmp_path / "swept" / "folded.pth", weights_only=True)
+    assert content["folded"]["method"] == "Calibrated"
+    assert not any(".method." in key for key in content["model"])

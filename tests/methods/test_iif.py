@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -178,7 +179,9 @@ def test_deferred_frequencies_are_counted_once_and_late(frequency, logits):
 def test_wrong_arguments_are_named(frequency, logits):
     with pytest.raises(UnknownNameError, match="unknown method 'iif'; known:.*IIF"):
         build_method("iif", frequency)
-    with pytest.raises(ConfigError, match="IIF has no option 'gamma'; it has: normalizer"):
+    with pytest.raises(
+        ConfigError, match="IIF has no option 'gamma'; it has: group_strength, normalizer"
+    ):
         build_method("IIF", frequency, gamma=1)
     with pytest.raises(ConfigError, match=r"shape \(R, 6\), not \(9, 5\)"):
         IIF(frequency).adjust(logits[:, :5])
@@ -222,3 +225,22 @@ def test_strength_is_the_exponent_of_the_factor(frequency, logits):
     for strength in (-0.1, 1.1, math.nan, "1"):
         with pytest.raises(ConfigError, match="strength must be"):
             build_method("IIF", frequency, strength=strength)
+
+
+def test_each_group_may_have_its_own_strength(frequency, logits):
+    """Classes of 90, 40, 10, 1 and 0 images: two common, then three rare ones by LVIS's limits."""
+    weights = iif_weights(frequency)
+    options = {"group_strength": (0.5, 0.25, 1.0)}
+    method = build_method("IIF", frequency, **options)
+    expected = [w**s for w, s in zip(weights, (0.25, 0.25, 0.5, 0.5, 0.5))]
+    assert method.weight.tolist() == pytest.approx([*expected, 1.0])
+    assert str(method.reads) == "softmax by IIF raw, image, sum, 0.5/0.25/1"
+    method.use_groups(np.array(list("fffrr")))  # as the annotation file has them
+    expected = [*weights[:3], *weights[3:] ** 0.5]
+    assert method.weight.tolist() == pytest.approx([*expected, 1.0])
+    alike = build_method("IIF", frequency, group_strength=(0.5, 0.5, 0.5))
+    one = build_method("IIF", frequency, strength=0.5)
+    torch.testing.assert_close(alike.adjust(logits), one.adjust(logits))
+    for wrong in ((0.5, 0.5), (0.1, 0.2, 0.3, 0.4), (0.5, 0.5, 1.5), (0.5, -0.1, 0.5), "abc"):
+        with pytest.raises(ConfigError, match="IIF: .*strength must be"):
+            build_method("IIF", frequency, group_strength=wrong)

@@ -121,6 +121,18 @@ KEYS = (
         "In step t it is (1 + t) / (10 + t) at most, so that a short schedule forgets its start.",
     ),
     Key(
+        "INPUT.COPY_PASTE.PROB",
+        0.0,
+        "Chance of a training picture to get objects of rare classes pasted from another one, with "
+        "their masks, in [0, 1]; 0 is off. Ghiasi et al., CVPR 2021; iif_d2.data.CopyPaste says "
+        "what differs. Needs masks.",
+    ),
+    Key(
+        "INPUT.COPY_PASTE.MAX_INSTANCES",
+        100,
+        "Classes with fewer training objects than this are pasted, 2 or more; crowds do not count.",
+    ),
+    Key(
         "DATALOADER.REPEAT_STATISTIC",
         "image",
         "What SAMPLER_TRAIN RepeatFactorTrainingSampler calls rare by: image, the share of images "

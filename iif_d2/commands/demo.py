@@ -258,6 +258,8 @@ def _classes(cfg: CfgNode, model: nn.Module) -> tuple[Sequence[str], np.ndarray 
     groups = None if trained is None else trained.groups()
     if counted is not None:
         return counted.class_names, groups
+    if own := getattr(model, "class_names", None):
+        return own, groups
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         names = MetadataCatalog.get(name).get("thing_classes")
         if names:

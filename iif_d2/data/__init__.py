@@ -11,6 +11,7 @@ else:
     import detectron2.data.datasets  # noqa: F401  registers LVIS and COCO
 
     from .builtin import datasets_root, register_builtin
+    from .copy_paste import CopyPaste
     from .detection import detection_dicts
     from .dicts import DatasetDicts
     from .frequency import (
@@ -38,6 +39,7 @@ else:
     from .workers import prepare_workers
 
     __all__ = [
+        "CopyPaste",
         "DatasetDicts",
         "LongTailDatasetMapper",
         "LongTailMetadata",

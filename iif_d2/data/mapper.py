@@ -7,13 +7,15 @@ import time
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
 from detectron2.utils.logger import log_every_n_seconds
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..files import local_path
 from ..files.pictures import REMEDY, look_at
+from .copy_paste import CopyPaste
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +28,51 @@ class LongTailDatasetMapper(DatasetMapper):
 
     That its EXIF orientation turns a picture, which boxes have to follow, is said once.
 
+    Args:
+        copy_paste: in training, pastes rare objects of other pictures, which are read and augmented
+            like this one; in a config INPUT.COPY_PASTE. It needs masks, and no keypoints and no
+            semantic segmentation, for which it has no rule.
+
     Raises:
+        ConfigError: `copy_paste` where it cannot work.
         DataError: the image is missing, an address, no file, broken, of more than 8 bits a pixel or
             of another size than its annotation says, or its masks are of a kind that
             INPUT.MASK_FORMAT does not take.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    @configurable
+    def __init__(
+        self, is_train: bool, *, copy_paste: CopyPaste | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(is_train, **kwargs)
+        self.copy_paste = copy_paste
+        if copy_paste is not None and (not self.use_instance_mask or self.use_keypoint):
+            raise ConfigError(
+                "INPUT.COPY_PASTE needs MODEL.MASK_ON True and MODEL.KEYPOINT_ON False; set PROB "
+                "to 0 without masks, or with keypoints"
+            )
         self._turn_said = torch.zeros(1, dtype=torch.bool).share_memory_()  # by any worker
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        node, options = cfg.INPUT.get("COPY_PASTE"), super().from_config(cfg, is_train)
+        if is_train and node is not None and node.PROB != 0:
+            options["copy_paste"] = CopyPaste(node.PROB, node.MAX_INSTANCES)
+        return options
+
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
+        mapped = self._map(dataset_dict)
+        if self.copy_paste is None or mapped is None:
+            return mapped
+        if "sem_seg" in mapped:
+            raise ConfigError("INPUT.COPY_PASTE has no rule for sem_seg_file_name; set PROB to 0")
+        record = self.copy_paste.draw()
+        source = None if record is None else self._map(record)
+        if source is not None:
+            self.copy_paste.paste(mapped, source)
+        return mapped
+
+    def _map(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
         where = f"image {dataset_dict.get('file_name')} (id {dataset_dict.get('image_id')})"
         if self.is_train and self.use_instance_mask:
             masks = [a.get("segmentation") for a in dataset_dict["annotations"]]

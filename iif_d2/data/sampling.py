@@ -44,7 +44,8 @@ class TrainingBatches:
         seed: of all that is drawn at random; None or negative draws one for all ranks.
         mapper, total_batch_size, aspect_ratio_grouping, num_workers: as Detectron2's
             `build_detection_train_loader` takes them. In place of an image for which the mapper
-            gives None another one is drawn, as there.
+            gives None another one is drawn, as there. A mapper with `copy_paste` takes objects from
+            the dataset.
 
     Attributes:
         start: the iteration of the first batch; set it before iterating.
@@ -86,6 +87,9 @@ class TrainingBatches:
         self.start = 0
         self.images: list[str] = []
         self._dicts = DatasetDicts.of(dataset) if isinstance(dataset, list) else dataset
+        copy_paste = getattr(mapper, "copy_paste", None)
+        if copy_paste is not None:
+            copy_paste.take_from(self._dicts)
         self._wide = _wide(self._dicts) if aspect_ratio_grouping else None
         self._set_sampler()
 

@@ -90,7 +90,7 @@ def require_registered(name: str) -> None:
     if name not in DatasetCatalog:
         raise ConfigError(
             f"data set {name!r} is not registered here; start the command with the code that "
-            f"registers it (README, 'Your own data'), or name another with --dataset"
+            f"registers it (docs/data.md), or name another with --dataset"
         )
 
 

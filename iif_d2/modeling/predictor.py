@@ -217,8 +217,7 @@ def apply_method(model: nn.Module, method: LongTailMethod) -> nn.Module:
     if not predictors:
         raise ConfigError(
             "the model has no Fast R-CNN box predictor and no head of a RetinaNet or FCOS; a "
-            "custom one calls method.loss and method.probabilities itself (README, 'A predictor of "
-            "your own')"
+            "custom one calls method.loss and method.probabilities itself (docs/projects.md)"
         )
     for index, predictor in enumerate(predictors):
         if not isinstance(predictor, (LongTailPredictorMixin, LongTailDenseHeadMixin)):

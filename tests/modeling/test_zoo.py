@@ -1,4 +1,4 @@
-"""`apply_method` on Detectron2's own zoo configs, and the README's predictor of one's own."""
+"""`apply_method` on Detectron2's own zoo configs, and the predictor of one's own of docs/projects.md."""
 
 import pytest
 import torch
@@ -116,7 +116,7 @@ def test_three_lines_on_a_zoo_model(name):
 
 
 class OwnPredictor(nn.Module):
-    """The pattern of README, 'A predictor of your own'."""
+    """The pattern of docs/projects.md, 'A predictor of your own'."""
 
     def __init__(self, channels, method):
         super().__init__()

@@ -1,4 +1,4 @@
-"""`python -m iif_d2 sweep`: many test-time settings of a trained model, from one pass."""
+"""`iif-d2 sweep`: many test-time settings of a trained model, from one pass."""
 
 from __future__ import annotations
 
@@ -9,40 +9,20 @@ import os
 import shlex
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, build_detection_test_loader
-from torch import nn
-
-from ..checkpoint import check_class_names, load_trained_model, trained_frequency
-from ..config import load_config
-from ..data import (
-    LongTailDatasetMapper,
-    config_frequency,
-    require_registered,
-    with_dimension,
-)
-from ..engine.jobs import Jobs
 from ..errors import ConfigError, DataError
-from ..evaluation import dataset_ground_truth
-from ..evaluation.metrics import class_groups, lvis_metrics
-from ..evaluation.sweep_pass import predictors, sweep_pass
-from ..evaluation.sweep_settings import (
-    Base,
-    Setting,
-    add_setting_arguments,
-    built,
-    over_base,
-    over_best,
-    settings,
-)
 from ..files import csv_text, write_atomically
-from ..frequency import ClassFrequency
-from ..methods import LongTailMethod, method_options
-from ..plots.sweep_plot import draw_sweep
 from ..user_modules import import_modules
 from .arguments import add_launcher_arguments, add_model_arguments
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+    from torch import nn
+
+    from ..evaluation.sweep_settings import Setting
+    from ..frequency import ClassFrequency
+    from ..methods import LongTailMethod
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +52,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
 
 
+def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
+    for flag, what in (
+        ("--variants", "IIF variants"),
+        ("--statistics", "IIF statistics"),
+        ("--normalizers", "IIF normalizers"),
+    ):
+        parser.add_argument(flag, type=_names, metavar="A,B", help=f"{what}, default all")
+    for flag, default, what in (
+        ("--strengths", (0.25, 0.5, 1.0), "exponents s of IIF's factor w_c^s, in [0, 1]"),
+        ("--gammas", (0.2, 0.4, 0.6, 0.8, 1.0), "NorCal's gamma"),
+        ("--taus", (0.25, 0.5, 0.75, 1.0, 1.25), "tau of post-hoc logit adjustment"),
+        ("--lambdas", (0.5, 1.0, 2.0, 4.0), "FRACAL's lambda, with and without class frequencies"),
+    ):
+        parser.add_argument(
+            flag, type=numbers, default=default, metavar="X,Y", help=f"{what}, default {default}"
+        )
+    parser.add_argument(
+        "--fit-groups", action="store_true",
+        help="also try, by the best IIF factor, every combination of 0 and the strengths for rare, "
+        "common and frequent classes",
+    )  # fmt: skip
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",") if number]
+
+
 def run(args: argparse.Namespace) -> str:
     """Score all settings; the table, where its files lie, and how to fold the best in.
 
     One pass over the images scores them all, so that a launcher has one job.
     """
+    from ..engine.jobs import Jobs
+
     if not args.launcher:
         return sweep(args)
     jobs = Jobs(args.launcher, os.path.join(args.output, "jobs"), args.launcher_options)
@@ -96,6 +109,18 @@ def _with_imports(args: argparse.Namespace) -> str:
 
 def sweep(args: argparse.Namespace) -> str:
     """What `run` does, here."""
+    from detectron2.data import build_detection_test_loader
+
+    from ..checkpoint import check_class_names, load_trained_model
+    from ..config import load_config
+    from ..data import LongTailDatasetMapper, config_frequency, with_dimension
+    from ..evaluation import dataset_ground_truth
+    from ..evaluation.metrics import class_groups, lvis_metrics
+    from ..evaluation.sweep_pass import sweep_pass
+    from ..evaluation.sweep_settings import built, settings
+    from ..plots.sweep_plot import draw_sweep
+
+    settings(args)  # refuses an unknown name before anything is loaded
     cfg = load_config(args.config_file, args.opts)
     name, images, about = _images(cfg, args)
     truth = dataset_ground_truth(name)
@@ -156,6 +181,10 @@ def sweep(args: argparse.Namespace) -> str:
 
 def _settings(args: argparse.Namespace, cfg: CfgNode, model: nn.Module) -> list[Setting]:
     """What can be tried over this model's logits."""
+    from ..evaluation.sweep_pass import predictors
+    from ..evaluation.sweep_settings import Base, over_base, settings
+    from ..methods import method_options
+
     trained = predictors(model)[0].method
     wanted = settings(args, trained.sigmoid_scores)
     if not trained.reads.factor:
@@ -173,6 +202,8 @@ def _further(
     frequency: ClassFrequency,
 ) -> list[Setting]:
     """What stands on the best IIF setting of those tried; in a second pass, since it decides."""
+    from ..evaluation.sweep_settings import over_best
+
     scored = [(s, _number(b["AP"])) for s, b in zip(tried, boxes) if s.method == "IIF"]
     if not scored:
         return []
@@ -182,6 +213,10 @@ def _further(
 
 def _images(cfg: CfgNode, args: argparse.Namespace) -> tuple[str, list[dict[str, Any]], str]:
     """The data set's name, the images to score and words that say which they are."""
+    from detectron2.data import DatasetCatalog
+
+    from ..data import require_registered
+
     if not args.dataset and not cfg.DATASETS.TRAIN:
         raise ConfigError("no data to sweep on: give --dataset, or set DATASETS.TRAIN")
     name = args.dataset or cfg.DATASETS.TRAIN[0]
@@ -231,6 +266,10 @@ def class_slice(images: Sequence[dict[str, Any]], most: int) -> list[dict[str, A
 
 def _frequency(cfg: CfgNode, model: nn.Module) -> ClassFrequency:
     """The counts that the model's checkpoint brought, else the config's."""
+    from ..checkpoint import trained_frequency
+    from ..data import config_frequency
+    from ..evaluation.sweep_pass import predictors
+
     predictors(model)  # refuses a model that cannot be swept
     return trained_frequency(cfg, model) or config_frequency(cfg).resolve()  # which says why not
 
@@ -275,7 +314,7 @@ def _use(args: argparse.Namespace, best: Setting, method: LongTailMethod) -> lis
             shlex.join(best.overrides()),
         ]
     output = os.path.join(args.output, "folded.pth")
-    command = ["python", "-m", "iif_d2", "fold", "--config-file", args.config_file]
+    command = ["iif-d2", "fold", "--config-file", args.config_file]
     return [
         "to fold it in:",
         shlex.join([*command, "--output", output, *args.opts, *best.overrides()]),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, UnknownNameError
 from ..frequency import ClassFrequency
 from ..groups import GROUPS
 from ..methods import (
@@ -105,58 +105,27 @@ def _node(method: str, options: dict) -> dict[str, str]:
     return {f"{method}.{key.upper()}": str(value) for key, value in options.items()}
 
 
-def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
-    for flag, known, what in (
-        ("--variants", tuple(VARIANTS), "IIF variants"),
-        ("--statistics", STATISTICS, "IIF statistics"),
-        ("--normalizers", NORMALIZERS, "IIF normalizers"),
-    ):
-        parser.add_argument(
-            flag, type=_names(known), default=known, metavar="A,B", help=f"{what}, default all"
-        )
-    for flag, default, what in (
-        ("--strengths", (0.25, 0.5, 1.0), "exponents s of IIF's factor w_c^s, in [0, 1]"),
-        ("--gammas", (0.2, 0.4, 0.6, 0.8, 1.0), "NorCal's gamma"),
-        ("--taus", (0.25, 0.5, 0.75, 1.0, 1.25), "tau of post-hoc logit adjustment"),
-        ("--lambdas", (0.5, 1.0, 2.0, 4.0), "FRACAL's lambda, with and without class frequencies"),
-    ):
-        parser.add_argument(
-            flag, type=_numbers, default=default, metavar="X,Y", help=f"{what}, default {default}"
-        )
-    parser.add_argument(
-        "--fit-groups", action="store_true",
-        help="also try, by the best IIF factor, every combination of 0 and the strengths for rare, "
-        "common and frequent classes",
-    )  # fmt: skip
-
-
-def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
-    def read(text: str) -> list[str]:
-        found = [name for name in text.split(",") if name]
-        for name in found:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
-        return found
-
-    return read
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(number) for number in text.split(",") if number]
-
-
 def settings(args: argparse.Namespace, sigmoid: bool = False) -> list[Setting]:
     """No rule, then the products of what the command line names; each once.
 
     Args:
         sigmoid: of what takes logits for sigmoids; else of what takes them for a softmax.
+
+    Raises:
+        UnknownNameError: no such variant, statistic or normalizer.
     """
+    named = [
+        _known(kind, given, known)
+        for kind, given, known in (
+            ("IIF variant", args.variants, VARIANTS),
+            ("IIF statistic", args.statistics, STATISTICS),
+            ("IIF normalizer", args.normalizers, NORMALIZERS),
+        )
+    ]
     if sigmoid:
         return [Setting("Sigmoid", 0.0, "Sigmoid"), *_fracal(args, "FRACALSigmoid")]
     found = [Setting("Softmax", 0.0, "Softmax")]
-    for variant, statistic, normalizer in itertools.product(
-        args.variants, args.statistics, args.normalizers
-    ):
+    for variant, statistic, normalizer in itertools.product(*named):
         family = f"IIF {variant}, {statistic}"
         options = {"variant": variant, "statistic": statistic, "post_hoc": True}
         if statistic == "image":  # instances are always divided by all instances
@@ -170,6 +139,14 @@ def settings(args: argparse.Namespace, sigmoid: bool = False) -> list[Setting]:
     ]
     found += _fracal(args, "FRACAL")
     return list({setting.label: setting for setting in found}.values())
+
+
+def _known(kind: str, given: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    """Those given, or all that are known."""
+    for name in given or ():
+        if name not in known:
+            raise UnknownNameError.of(kind, name, known)
+    return list(known if given is None else given)
 
 
 def over_base(wanted: Sequence[Setting], base: Base) -> list[Setting]:

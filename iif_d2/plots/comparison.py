@@ -10,7 +10,7 @@ import numpy as np
 
 from ..evaluation.comparison import Run
 from ..groups import GROUPS
-from .plotting import FIRST, SECOND, figure_of, save_figure
+from .plotting import FIRST, SECOND, figure_of, plain, save_figure
 
 _MOST = 3  # rows whose name is bold: the best of the rare classes
 # A label beside its point, in points: right, left, and farther up and down on either side, above
@@ -33,9 +33,9 @@ def plot_rows(path: str, runs: Sequence[Run], dataset: str) -> bool:
         color = SECOND[0] if "IIF" in row else "0.45"
         axes.errorbar(x, y, dy, dx, "o", color=color, ecolor=color, elinewidth=0.8, alpha=0.9)
     group = GROUPS[tail[-1]].name
-    axes.set_xlabel(f"{task} AP in percent, {dataset}")
+    axes.set_xlabel(f"{task} AP in percent, {plain(dataset)}")
     axes.set_ylabel(f"{task} AP of {group} classes in percent")
-    axes.set_title(f"{_best_rows(points, group)}\n", weight="bold", fontsize=11)
+    axes.set_title(f"{plain(_best_rows(points, group))}\n", weight="bold", fontsize=11)
     axes.text(
         0, 1.01, "means over seeds; bars: standard deviation of several; purple: with IIF",
         transform=axes.transAxes, fontsize=8.5, color="0.3",
@@ -73,7 +73,7 @@ def plot_models(path: str, runs: Sequence[Run], models: Sequence[tuple[str, str,
     axes.set_title(
         f"IIF has the higher {task} AP in {better} of {len(there)} models", weight="bold"
     )
-    axes.set_xticks(range(len(there)), [model[0] for model in there])
+    axes.set_xticks(range(len(there)), [plain(model[0]) for model in there])
     axes.set_ylabel(f"{task} AP in percent")
     axes.margins(y=0.25)
     axes.legend(fontsize=9, loc="upper right", ncols=2)
@@ -150,7 +150,7 @@ def _label_points(figure: Any, axes: Any, points: dict[str, tuple]) -> None:
             )  # better on a line than nowhere
             far = abs(dx) > 8 or dy
             label = axes.annotate(
-                name, point, (dx, dy), textcoords="offset points", fontsize=8, va="center",
+                plain(name), point, (dx, dy), textcoords="offset points", fontsize=8, va="center",
                 ha="left" if dx > 0 else "right", zorder=4,
                 weight="bold" if name in order[:_MOST] else "normal",
                 arrowprops={"arrowstyle": "-", "color": "0.55", "lw": 0.6} if far else None,

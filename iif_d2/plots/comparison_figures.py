@@ -16,7 +16,7 @@ from ..errors import CheckpointError
 from ..files import csv_text, write_atomically
 from ..frequency import ClassFrequency
 from ..groups import GROUPS
-from .plotting import FIRST, SECOND, figure_of, save_figure
+from .plotting import FIRST, SECOND, figure_of, plain, save_figure
 
 # Colours and markers of methods side by side, none a group's: the first pale, the second strong.
 _STYLES = ((FIRST[0], "o"), (SECOND[0], "D"), ("#e69f00", "s"), ("#111111", "^"), ("#56b4e9", "v"))
@@ -62,14 +62,13 @@ def draw_norms(path: str, norms: Mapping[str, np.ndarray], groups: np.ndarray) -
     for (color, marker), (label, norm) in zip(_STYLES, norms.items()):
         share = norm / norm.mean()
         spreads[label] = share.std()
-        axes.plot(
-            share, color=color, marker=marker, ms=4, lw=0.9, label=f"{label}: {spreads[label]:.2f}"
-        )
+        said = plain(f"{label}: {spreads[label]:.2f}")
+        axes.plot(share, color=color, marker=marker, ms=4, lw=0.9, label=said)
     name_groups(axes, groups)
     most, least = (pick(spreads, key=lambda label: spreads[label]) for pick in (max, min))
     axes.set_title(
-        f"{most}'s classifier norms spread most ({spreads[most]:.2f}), {least}'s least "
-        f"({spreads[least]:.2f})\n",
+        f"{plain(most)}'s classifier norms spread most ({spreads[most]:.2f}), "
+        f"{plain(least)}'s least ({spreads[least]:.2f})\n",
         weight="bold", fontsize=10,
     )  # fmt: skip
     axes.set_xlabel("class, from most to fewest training images")
@@ -159,14 +158,14 @@ def draw_false_positives(path: str, counts: Mapping[str, Mapping[str, int]]) -> 
         at = np.arange(len(GROUPS)) + (place - (len(counts) - 1) / 2) * height
         bars = axes.barh(
             at, [by_group[group] for group in GROUPS], 0.92 * height,
-            color=_STYLES[place % len(_STYLES)][0], label=label,
+            color=_STYLES[place % len(_STYLES)][0], label=plain(label),
         )  # fmt: skip
         axes.bar_label(bars, fontsize=8, padding=3)
     totals = {label: sum(by_group.values()) for label, by_group in counts.items()}
     fewest = min(totals, key=lambda label: totals[label])
     axes.set_title(
-        f"{fewest} has the fewest detections on background: {totals[fewest]:,}", weight="bold",
-        fontsize=10,
+        f"{plain(fewest)} has the fewest detections on background: {totals[fewest]:,}",
+        weight="bold", fontsize=10,
     )  # fmt: skip
     axes.set_yticks(range(len(GROUPS)), [group.name for group in GROUPS.values()])
     for tick, group in zip(axes.get_yticklabels(), GROUPS.values()):

@@ -1,4 +1,4 @@
-"""python -m iif_d2 check-data: what is there, what is missing, and whether it is the right thing."""
+"""iif-d2 check-data: what is there, what is missing, and whether it is the right thing."""
 
 import json
 import shutil
@@ -7,7 +7,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from iif_d2 import ClassFrequency, count_class_frequency, register_long_tail_instances
-from iif_d2.commands import check_data, main
+from iif_d2.commands import main
+from iif_d2.data import on_disk
 
 from ..conftest import CLASS_NAMES, make_dataset
 
@@ -69,7 +70,7 @@ def test_val_lists_each_folder_that_its_images_come_from(split, tmp_path, capsys
 
 def test_other_counts_and_another_class_order_are_wrong(split, monkeypatch, capsys):
     published = ClassFrequency(CLASS_NAMES, [1, 2, 3, 4], None, 9)
-    monkeypatch.setattr(check_data, "packaged_frequency", lambda name: published)
+    monkeypatch.setattr(on_disk, "packaged_frequency", lambda name: published)
     MetadataCatalog.get(split[0]).thing_classes = list(CLASS_NAMES[::-1])
     assert main(["check-data", split[0]]) == 2
     said = capsys.readouterr().err
@@ -80,7 +81,7 @@ def test_other_counts_and_another_class_order_are_wrong(split, monkeypatch, caps
 
 def test_val_states_the_counts_of_training(split, monkeypatch, capsys):
     training = ClassFrequency(CLASS_NAMES, [1, 2, 3, 4], None, 9)
-    monkeypatch.setattr(check_data, "packaged_frequency", {"checked_train": training}.get)
+    monkeypatch.setattr(on_disk, "packaged_frequency", {"checked_train": training}.get)
     content = json.loads(split[1].read_text())
     for category, count in zip(content["categories"], (1, 2, 3, 4)):
         category.update(image_count=count, instance_count=count)

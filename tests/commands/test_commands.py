@@ -39,9 +39,7 @@ def test_help_lists_the_commands_and_another_word_is_refused(capsys):
     assert stop.value.code == 2 and "invalid choice: 'comparee'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "command", [(), *((name,) for name in COMMANDS if name not in {"check-data", "sweep"})]
-)
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), ("data", "split")])
 def test_help_waits_for_neither_torch_nor_detectron2(command):
     code = (
         "import sys\nfrom iif_d2.commands import main\n"

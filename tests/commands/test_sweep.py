@@ -16,7 +16,7 @@ from PIL import Image
 from iif_d2 import apply_method, count_class_frequency
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.commands import main
-from iif_d2.commands.sweep import class_slice
+from iif_d2.commands.sweep import add_setting_arguments, class_slice
 from iif_d2.data import LongTailDatasetMapper
 from iif_d2.errors import ConfigError
 from iif_d2.evaluation import LongTailEvaluator, dataset_ground_truth, rle_masks
@@ -25,7 +25,6 @@ from iif_d2.evaluation.sweep_pass import sweep_pass
 from iif_d2.evaluation.sweep_settings import (
     Base,
     Setting,
-    add_setting_arguments,
     built,
     over_base,
     over_best,
@@ -190,6 +189,12 @@ def test_fracal_is_tried_with_and_without_frequencies_where_dimensions_can_be_ha
     assert caplog.text.count("is left out") == 1 and "--dimension" in caplog.text
 
 
+def test_an_unknown_variant_is_refused_before_a_model_is_loaded(capsys):
+    line = ["sweep", "--config-file", "gone.yaml", "--output", "swept"]
+    assert main([*line, "--variants", "row"]) == 2
+    assert "unknown IIF variant 'row'; known: raw" in capsys.readouterr().err
+
+
 def test_the_slice_has_every_class_and_stays_the_same():
     rng = np.random.default_rng(0)
     images = [
@@ -235,8 +240,8 @@ def test_command_writes_its_files_and_names_a_fold_that_works(
     assert Image.open(tmp_path / "swept" / "sweep.png").width > 1000
 
     command = shlex.split(said.splitlines()[-1])
-    assert command[:4] == ["python", "-m", "iif_d2", "fold"]
-    assert main(command[3:]) == 0
+    assert command[:2] == ["iif-d2", "fold"]
+    assert main(command[1:]) == 0
     best = max(rows[:2], key=lambda row: float(row["segm_AP"]))
     folded = torch.load(tmp_path / "swept" / "folded.pth", weights_only=True)["folded"]
     assert (
@@ -267,7 +272,7 @@ def test_a_trained_iif_is_swept_and_folded_with_the_rule_that_is_best(
     lambdas = {f"FRACAL lambda{words} 2" for words in ("", ", dimensions alone")}
     assert labels == {"IIF, as trained", "NorCal gamma 1"} | lambdas
     command = shlex.split(said.splitlines()[-1])
-    assert main(command[3:]) == 0
+    assert main(command[1:]) == 0
     content = torch.load(tmp_path / "swept" / "folded.pth", weights_only=True)
     assert content["folded"]["method"] == "Calibrated"
     assert not any(".method." in key for key in content["model"])

@@ -107,3 +107,16 @@ def test_norms_and_false_positives_say_what_was_found(drawn):
     (axes,) = drawn[1].axes
     assert axes.get_title() == "B has the fewest detections on background: 3"
     assert [tick.get_text() for tick in axes.get_yticklabels()] == [g.name for g in GROUPS.values()]
+
+
+def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
+    r"""Else two of them start a formula, and `$\x$` is one that matplotlib refuses to draw."""
+    odd = r"$\x$"
+    runs = runs_of(odd, [(50, 30), (52, 34)]) + runs_of(f"{odd} IIF", [(51, 40)])
+    groups, counts = np.array(["f", "r"]), {"r": 1, "c": 2, "f": 3}
+    paths = [str(tmp_path / f"{number}.png") for number in range(4)]
+    assert comparison.plot_rows(paths[0], runs, odd)
+    assert comparison.plot_models(paths[1], runs, [(odd, odd, f"{odd} IIF")])
+    comparison_figures.draw_norms(paths[2], {odd: np.array([1.0, 2.0])}, groups)
+    comparison_figures.draw_false_positives(paths[3], {odd: counts})
+    assert len(list(tmp_path.iterdir())) == 4

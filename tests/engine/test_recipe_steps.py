@@ -16,7 +16,7 @@ from iif_d2.engine import LongTailTrainer
 from iif_d2.methods import LongTailMethod
 
 from .recipe_data import small_data
-from .test_recipes import DISTINCT, R50, REFERENCE, RUNS
+from .test_recipes import DISTINCT, R50, REFERENCE, RIVALS, RUNS
 
 IMAGE_COUNT_SUMS = {"lvis_v1": 360_952, "lvis_v0.5": 201_417, "coco_2017": 342_996}
 
@@ -46,7 +46,9 @@ def data(tmp_path_factory):
         yield from small_data(tmp_path_factory.mktemp("datasets"))
 
 
-@pytest.mark.parametrize("run", DISTINCT)
+@pytest.mark.parametrize(
+    "run", [*DISTINCT, *(pytest.param(run, id=name) for name, run in RIVALS.items())]
+)
 def test_two_steps_and_an_evaluation(run, tmp_path):
     recipe = run.expected()
     cfg = run.load(*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path))

@@ -194,6 +194,12 @@ CONFIGS = {
 # What follows a config's name in that of its run, and what it means.
 VARIANTS = ("smooth", "rel", "normit", "gombit", "base2", "base10")
 COSINE = {"MODEL.LONG_TAIL.CLASSIFIER": "cosine", "MODEL.LONG_TAIL.COSINE_SCALE": 8.0}
+# Of GOL's release, which FRACAL's and APA's rows have, too, but for CARAFE's upsampling.
+NORMED = {
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3,
+    "MODEL.ROI_MASK_HEAD.NAME": "NormedMaskHead",
+    "MODEL.ROI_MASK_HEAD.THRESH_TEST": 0.4,
+}
 METHODS = {
     "": {},
     "iif": {},
@@ -236,6 +242,21 @@ METHODS = {
         "MODEL.LONG_TAIL.LogitAdjustment.POST_HOC": True,
     },
     "post_hoc_norcal": {**SOFTMAX_MODEL, "MODEL.LONG_TAIL.METHOD": "NorCal"},
+    "fracal": {
+        **NORMED,
+        "MODEL.LONG_TAIL.METHOD": "FRACAL",
+        "MODEL.LONG_TAIL.CLASSIFIER": "cosine",
+        "MODEL.LONG_TAIL.COSINE_SCALE": 20.0,
+        "MODEL.LONG_TAIL.FRACAL.LAM": 2.0,
+        "MODEL.LONG_TAIL.FRACAL.WITH_FREQUENCY": True,
+    },
+    "gol_normed_mask": {**NORMED, "MODEL.LONG_TAIL.METHOD": "GOL"},
+    "apa_normed_mask": {
+        **NORMED,
+        "MODEL.LONG_TAIL.METHOD": "APA",
+        "MODEL.LONG_TAIL.APA.LAM": 0.01,  # next to the Gumbel, GOL
+        "MODEL.LONG_TAIL.APA.LEARNT": True,
+    },
 }
 OUTPUTS = {"LVISv1": "output/lvis_v1", "LVISv0.5": "output/lvis_v0.5", "COCO": "output/coco"}
 # Classes of id 1, 2, 31 and 1079 of LVIS v1, 1 of v0.5, COCO's person; normalizer images.
@@ -278,6 +299,27 @@ class Run:
 
 
 RUNS = {run.output.removeprefix("output/"): run for run in (Run(*row) for row in ROWS)}
+# The newer rivals, by the recipe that they were published with.
+_NORMED = (
+    "MODEL.ROI_MASK_HEAD.NAME NormedMaskHead MODEL.ROI_HEADS.NMS_THRESH_TEST 0.3 "
+    "MODEL.ROI_MASK_HEAD.THRESH_TEST 0.4 OUTPUT_DIR output/lvis_v1/mask_rcnn_R_50_FPN_2x_rfs"
+)
+RIVALS = {
+    run.output.removeprefix("output/"): run
+    for run in (
+        Run(
+            "184,176",
+            "--num-gpus 8 --config-file "
+            "configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_2x_rfs.yaml "
+            f"MODEL.LONG_TAIL.METHOD {words} {_NORMED}_{name}",
+        )
+        for name, words in (
+            ("fracal", "FRACAL MODEL.LONG_TAIL.CLASSIFIER cosine"),
+            ("gol_normed_mask", "GOL"),
+            ("apa_normed_mask", "APA MODEL.LONG_TAIL.APA.LAM 0.01"),
+        )
+    )
+}
 R50 = "LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
 # Every method by R50 1x, and every config once, with the method that its last row has.
 _LAST = {run.config: run for run in RUNS.values() if run.config in CONFIGS}
@@ -298,7 +340,9 @@ def test_every_config_has_its_row():
         assert len((ROOT / f"configs/{leaf}.yaml").read_text().splitlines()) <= 15, leaf
 
 
-@pytest.mark.parametrize("run", [pytest.param(run, id=name) for name, run in RUNS.items()])
+@pytest.mark.parametrize(
+    "run", [pytest.param(run, id=name) for name, run in (RUNS | RIVALS).items()]
+)
 def test_every_command_says_its_recipe(run):
     cfg = run.load()
     expected = run.expected() | {"OUTPUT_DIR": run.output}

@@ -29,6 +29,7 @@ COMMANDS = {
     "package": ("package", "write a trained model as a folder, in the Hugging Face layout"),
     "predict": ("predict", "find things on pictures by a checkpoint alone, draw and write them"),
     "report": ("report", "show what one or two runs learned, as one html page"),
+    "retrain-head": ("retrain_head", "train a detector's box classifier anew by any method"),
     "sweep": ("sweep", "score many test-time settings in one pass over a held-out set"),
     "summary": ("summary", "print a run's result table and where its files lie"),
 }

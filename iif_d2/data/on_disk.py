@@ -35,7 +35,7 @@ class OnDisk:
         DataError: it has no json, or its json cannot be read.
 
     Examples:
-        >>> print("\n".join(OnDisk("lvis_v1_train").lines))
+        >>> print(OnDisk("lvis_v1_train").lines[0])
         lvis_v1_train, under $DETECTRON2_DATASETS ...
     """
 

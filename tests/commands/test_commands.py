@@ -74,6 +74,7 @@ ORDERS = {  # what may stand in any order
     "demo": [*TRAINED, ["--output", "o"], ["--input", "a.png", "b.png"]],
     "export": [*TRAINED, ["--output", "o"]],
     "fold": [*TRAINED, ["--output", "o"]],
+    "retrain-head": [*TRAINED, ["--output", "o"], ["--methods", "IIF", "Softmax"], ["--lrs", "1"]],
     "sweep": [*TRAINED, ["--output", "o"], ["--masks", "3"]],
     "report": [["run1", "run2"], ["--output", "o"], ["--seed", "1"], TRAINED[1]],
     "check-data": [["a", "b"], ["--plot", "o"]],

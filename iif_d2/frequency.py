@@ -392,12 +392,9 @@ def class_name_mismatch(ours: Sequence[str], theirs: Sequence[str]) -> str | Non
     differ = [index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]]
     places = {theirs[index]: index for index in reversed(differ)}
     for index in differ:
-        if ours[index] in places:
-            return (
-                f"class {index} is {ours[index]!r} against {theirs[index]!r}, and "
-                f"{ours[index]!r} is class {places[ours[index]]} there: the order differs"
-            )
+        if (own := ours[index]) in places:
+            said = f"class {index} is {own!r} against {theirs[index]!r}, and"
+            return f"{said} {own!r} is class {places[own]} there: the order differs"
     if len(differ) <= len(ours) // 10:
         return None
-    index = differ[0]
-    return f"class {index} is {ours[index]!r} against {theirs[index]!r}"
+    return f"class {differ[0]} is {ours[differ[0]]!r} against {theirs[differ[0]]!r}"

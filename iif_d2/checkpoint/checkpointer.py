@@ -63,8 +63,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             CheckpointError: it cannot be written.
             DivergedError: weights are NaN or infinite; the last checkpoint stays the good one.
         """
-        states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
-        if self.save_weights(name, **states, **kwargs):
+        if self._write(name, self.checkpointables, kwargs):
             self.tag_last_checkpoint(f"{name}.pth")
 
     def save_weights(self, name: str, **kwargs: Any) -> bool:
@@ -73,6 +72,9 @@ class LongTailCheckpointer(DetectionCheckpointer):
         Raises:
             CheckpointError, DivergedError: see `save`.
         """
+        return self._write(name, {}, kwargs)
+
+    def _write(self, name: str, states: dict[str, Any], others: dict[str, Any]) -> bool:
         if not self.save_dir or not self.save_to_disk:
             return False
         counts = self._counts()
@@ -87,7 +89,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
         if counts:
             data[FREQUENCY] = counts.to_json()
         _check_finite(name, data["model"])
-        data.update(kwargs)
+        data.update({key: obj.state_dict() for key, obj in states.items()})
+        data.update(others)
         path = os.path.join(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
         # By one process, under one name: what a killed run left of it is written over.

@@ -48,7 +48,7 @@ class _Line(msgspec.Struct, gc=False):
         """
         record: dict[str, Any] = msgspec.structs.asdict(self)
         del record["segmentation"]
-        if self.segmentation == b"null":
+        if bytes(self.segmentation) == b"null":  # of a model without masks
             return record
         try:
             mask = msgspec.json.decode(self.segmentation, type=Rle)

@@ -169,7 +169,7 @@ FACTOR, LOSS = "a factor above 1 of a sigmoid's logit", "it acts by its own loss
 
 def test_what_is_no_rule_for_such_a_head_is_refused_with_the_reason(model, frequency):
     reasons = {"IIF": FACTOR, "LogN": "it learns over", "DisAlign": "it learns over"}
-    reasons["LOS"] = "it learns over"
+    reasons |= {"LOS": "it learns over", "Calibrated": FACTOR}
     for name, kind in METHOD_REGISTRY:
         if not kind.supports_background:
             continue

@@ -58,8 +58,9 @@ def package(
     Optimizer, iteration and paths stay behind.
 
     Args:
-        weights, config_file: see `iif_d2.load`; `opts` are its `overrides`, which stay in the
-            config.
+        weights: see `iif_d2.load`.
+        config_file: see there, too.
+        opts: its `overrides`, which stay in the config.
         output: the folder, new or empty.
         half: float16 weights.
         license: for the card.

@@ -67,7 +67,10 @@ def predict(
 
     Args:
         images: picture files, patterns of them, or folders.
-        weights, device, config_file: see `iif_d2.load`; `opts` are its `overrides`.
+        weights: see `iif_d2.load`.
+        device: see there, too.
+        config_file: see there, too.
+        opts: its `overrides`.
         output: folder for a drawn png of each picture, named as `draw_folder` does: no picture is
             written over. "" draws none.
         json: file for COCO's result records, with `file_name` and `class_name` beside; `image_id`

@@ -89,9 +89,10 @@ def retrain_head(
             output folder is of something else.
 
     Examples:
-        >>> opts = ["MODEL.WEIGHTS", "output/softmax/model_final.pth"]
-        >>> print(retrain_head("my.yaml", ["Softmax", "IIF"], output="heads", opts=opts))
-        | method    | optimizer | rate | ...
+        >>> config, weights = "output/softmax/config.yaml", "output/softmax/model_final.pth"
+        >>> opts = ["MODEL.WEIGHTS", weights]
+        >>> print(retrain_head(config, ["IIF"], output="heads", iterations=100, opts=opts))
+        | method | optimizer | rate | steps | batch | seeds | AP | ...
     """
     import torch
     from tqdm import tqdm
@@ -158,7 +159,7 @@ def retrain_head(
         said += [
             f"{checkpoint}: the detector with the new classifier; masks are scored by",
             f"  iif-d2 eval --config-file {config}",
-            "and plain Detectron2 loads what this writes:",
+            "and for plain Detectron2, where method and backbone allow it, written by",
             f"  iif-d2 fold --config-file {config} --output {os.path.join(output, 'folded.pth')}",
         ]
     return "\n".join(said)
@@ -172,4 +173,6 @@ def _check_numbers(lrs: Sequence[float], iterations: int, batch: int, seeds: Seq
         ("--lrs", lrs, 1e-12),
     ):
         if not all(least <= number < float("inf") for number in numbers):
-            raise ConfigError(f"{name} is {', '.join(map(str, numbers))}; it must be above {least}")
+            raise ConfigError(
+                f"{name} is {', '.join(map(str, numbers))}; each must be {least} or more"
+            )

@@ -158,7 +158,7 @@ def retrain_head(
         said += [
             f"{checkpoint}: the detector with the new classifier; masks are scored by",
             f"  iif-d2 eval --config-file {config}",
-            "and plain Detectron2 loads what this writes:",
+            "and for plain Detectron2, where method and backbone allow it, written by",
             f"  iif-d2 fold --config-file {config} --output {os.path.join(output, 'folded.pth')}",
         ]
     return "\n".join(said)
@@ -172,4 +172,6 @@ def _check_numbers(lrs: Sequence[float], iterations: int, batch: int, seeds: Seq
         ("--lrs", lrs, 1e-12),
     ):
         if not all(least <= number < float("inf") for number in numbers):
-            raise ConfigError(f"{name} is {', '.join(map(str, numbers))}; it must be above {least}")
+            raise ConfigError(
+                f"{name} is {', '.join(map(str, numbers))}; each must be {least} or more"
+            )

@@ -33,7 +33,7 @@ from ..data import (
     shared_dicts,
     training_dicts,
 )
-from ..errors import ConfigError, DataError, IIFError
+from ..errors import ConfigError, DataError
 from ..files import content_key, replacing
 from ..files.untrusted import load_tensors
 from ..modeling import LongTailOutputLayers, LongTailRes5ROIHeads, LongTailROIHeads
@@ -148,21 +148,52 @@ def cached_regions(path: str, cfg: CfgNode, model: nn.Module) -> Regions:
     wanted = made_of(cfg, model)
     if not os.path.exists(path):
         _write(path, collect_regions(cfg, model))
+    regions = read_regions(path)
+    check_made_of(path, regions.made_of, wanted, _REMEDY)
+    return regions
+
+
+def read_regions(path: str) -> Regions:
+    """The regions of a file that `cached_regions` wrote.
+
+    Raises:
+        DataError: it is damaged or no such file.
+    """
+    if not os.path.isfile(path):
+        raise DataError(f"{path} is no file; name a plain one as --cache")
     try:
         content = load_tensors(path, mapped=True)
         if content.pop("format") != FORMAT:
             raise ValueError("it is of another version")
         regions = Regions(**content)
-    except IIFError:
-        raise
+        _check_fit(regions)
     except Exception as error:  # a damaged file raises half a dozen kinds
         first = next(iter(str(error).splitlines()), "")
         raise DataError(
             f"{path} is no whole cache of regions: {type(error).__name__} {first}; delete it, or "
             f"give another --cache file"
         ) from None
-    check_made_of(path, regions.made_of, wanted, _REMEDY)
     return regions
+
+
+def _check_fit(regions: Regions) -> None:
+    """Raise an error of any kind where the parts do not belong together."""
+    count, dimension = regions.features.shape
+    total = sum(int(image[5]) for image in regions.test_images)
+    wanted = {
+        "features": ((count, dimension), torch.float32),
+        "labels": ((count,), torch.int64),
+        "test_features": ((total, dimension), torch.float32),
+        "test_boxes": ((total, 4), torch.float32),
+    }
+    for name, (shape, dtype) in wanted.items():
+        part = getattr(regions, name)
+        if part.shape != shape or part.dtype != dtype or not part.is_contiguous():
+            raise ValueError(f"{name} are {part.dtype} {tuple(part.shape)}, not {dtype} {shape}")
+    if not count or not all(len(image) == 6 for image in regions.test_images):
+        raise ValueError("it has no regions, or its images lack numbers")
+    if not all(isinstance(text, str) for pair in regions.made_of.items() for text in pair):
+        raise ValueError("made_of is no dict of texts")
 
 
 def collect_regions(cfg: CfgNode, model: nn.Module) -> Regions:

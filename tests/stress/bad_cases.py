@@ -44,6 +44,7 @@ SUFFIX = {
     "image": ".png",
     "checkpoint": ".pth",
     "pretrained": ".pth",
+    "regions": ".pth",
 }  # of others .json
 
 
@@ -450,9 +451,10 @@ def flipped(content: bytes, seed: int) -> bytes:
 
 def all_cases() -> list[Case]:
     from .carried_cases import carried_cases
+    from .regions_cases import regions_cases
 
     makers = (
         annotation_cases, format_cases, validation_cases, frequency_cases, config_cases, image_cases,
-        checkpoint_cases, pretrained_cases, carried_cases,
+        checkpoint_cases, pretrained_cases, carried_cases, regions_cases,
     )  # fmt: skip
     return [case for make in makers for case in make()]

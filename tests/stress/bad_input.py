@@ -168,6 +168,12 @@ def _load(path: Path) -> None:
     iif_d2.load(path, device="cpu")
 
 
+def _regions(path: Path) -> None:
+    from iif_d2.engine.regions import read_regions
+
+    list(read_regions(str(path)).images())
+
+
 def _pretrained(path: Path) -> None:
     from iif_d2.modeling import TimmBackbone
 
@@ -187,7 +193,7 @@ def _validation(path: Path) -> None:
 READERS = {
     "count": _count, "instances": _instances, "truth": _truth, "frequency": _frequency,
     "config": _config, "image": _image, "checkpoint": _checkpoint, "pretrained": _pretrained,
-    "validation": _validation, "load": _load,
+    "validation": _validation, "load": _load, "regions": _regions,
 }  # fmt: skip
 
 

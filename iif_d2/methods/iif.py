@@ -69,10 +69,8 @@ class IIF(LongTailMethod):
     def init_classifier(self, classifier: nn.Linear) -> None:
         """Detectron2's N(0, .01) becomes N(0, .001): a factor of 4-12 must not start biased.
 
-        Loss of the first batch of mini_lvis (seeds 0-2, chance is ln 61 = 4.11): 4.11-4.12, against
-        4.25-4.29 with N(0, .01) (projects/benchmark/first_loss.py). A start by 1/w_c would need the
-        counts, which building a model does not read. A cosine classifier's logits do not follow the
-        length of its weights, so they stay.
+        First loss on mini_lvis (chance is ln 61 = 4.11): 4.11-4.12, against 4.25-4.29 with N(0, .01)
+        (projects/benchmark/first_loss.py). A cosine classifier's weights have no length: they stay.
         """
         if self.background and not self.post_hoc and not hasattr(classifier, "scale"):
             with torch.no_grad():

@@ -69,7 +69,7 @@ class IIF(LongTailMethod):
     def init_classifier(self, classifier: nn.Linear) -> None:
         """Detectron2's N(0, .01) becomes N(0, .001): a factor of 4-12 must not start biased.
 
-        First loss on mini_lvis (chance is ln 61 = 4.11): 4.11-4.12, against 4.25-4.29 with N(0, .01)
+        First loss on mini_lvis (chance: ln 61 = 4.11): 4.11-4.12, against 4.25-4.29 with N(0, .01)
         (projects/benchmark/first_loss.py). A cosine classifier's weights have no length: they stay.
         """
         if self.background and not self.post_hoc and not hasattr(classifier, "scale"):

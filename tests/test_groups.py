@@ -106,6 +106,21 @@ def test_groups_are_saved_with_the_counts_and_old_files_load(tmp_path, frequency
         ClassFrequency(frequency.class_names, frequency.image_count, None, 100, "ffcc")
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_an_old_file_of_counts_has_the_groups_that_the_training_json_states(sets, stated, tmp_path):
+    """An older version saved none; where the json has none either, the limits decide."""
+    name, counts = sets[0 if stated else 1], tmp_path / "counts.json"
+    line = ["MODEL.LONG_TAIL.FREQUENCY", str(counts), "OUTPUT_DIR", str(tmp_path)]
+    cfg = load_config("", [*of(name), *DATA, *line, "MODEL.ROI_HEADS.NUM_CLASSES", "4"])
+    count_class_frequency(name).save(counts)
+    content = json.loads(counts.read_text())
+    content.pop("groups", None)
+    counts.write_text(json.dumps(content))
+    limits = count_class_frequency(sets[1]).groups(2, 5)
+    expected = STATED if stated else "".join(limits)
+    assert "".join(config_frequency(cfg).resolve().groups()) == expected != STATED * (not stated)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_checkpoint_carries_the_groups(frequency, dtype):
     """Those of another method are taken; version 0.1.0 has none, and none are missed."""

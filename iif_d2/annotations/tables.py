@@ -84,7 +84,8 @@ def _count(connection: Any, path: str, class_names: Sequence[str] | None) -> tup
     # Pairs first: a GROUP BY goes to disk when it must, which COUNT(DISTINCT) cannot.
     connection.execute(
         f"CREATE TEMP TABLE pairs AS SELECT {image} AS image, "  # noqa: S608  (_column quotes)
-        f"CAST({label} AS VARCHAR) AS label, count(*) AS objects FROM {reader} GROUP BY ALL",
+        f"nullif(trim(CAST({label} AS VARCHAR)), '') AS label, count(*) AS objects "
+        f"FROM {reader} GROUP BY ALL",
         [_literal(path)],
     )
     (nowhere,) = connection.execute("SELECT sum(objects) FROM pairs WHERE image IS NULL").fetchone()

@@ -117,7 +117,8 @@ def draw_folder(
 
     Raises:
         ConfigError: arguments that cannot work together.
-        DataError: a picture that cannot be read.
+        DataError: a picture that cannot be read, or with `annotations` has another size than they
+            say.
 
     Examples:
         >>> opts, some = ["MODEL.WEIGHTS", "output/iif/model_final.pth"], ["my/images/*/*1.png"]
@@ -131,7 +132,7 @@ def draw_folder(
     from ..checkpoint import check_class_names, load_trained_model
     from ..config import load_config
     from ..evaluation import Detections
-    from ..evaluation.detect import detect, read_picture
+    from ..evaluation.detect import detect, read_annotated, read_picture
     from ..plots.drawing import draw_detections, side_by_side, stacked
 
     configs = [load_config(config_file, opts)]
@@ -165,7 +166,7 @@ def draw_folder(
     rows, records = [], []
     for file, picture in zip(files, tqdm(pictures, desc="drawing", unit="picture")):
         path, image_id = picture["file_name"], picture.get("image_id")
-        image = read_picture(path)
+        image = read_annotated(picture) if annotations else read_picture(path)
         shown = [Detections.from_annotations(picture)] if annotations else []
         for title, (cfg, model) in zip(titles, models):
             found = detect(cfg, model, image)

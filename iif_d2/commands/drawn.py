@@ -1,4 +1,8 @@
-"""Pictures in, drawn pictures out: which files, what they are called, and nothing written over."""
+"""Pictures in, drawn pictures out: which files, what they are called, and nothing written over.
+
+A png that is drawn says so inside (`_MARK`): it is drawn anew where it would be in the way, and any
+other file stays.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ from ..files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+_MARK = {"Software": "iif_d2"}
 
 
 def picture_files(names: Sequence[str], remedy: str) -> list[str]:
@@ -56,7 +63,8 @@ def _pictures_of(place: str) -> list[str]:
 
 
 def drawn_names(pictures: Sequence[str], folder: str, taken: Sequence[str]) -> list[str]:
-    """A name for each drawn picture: no two alike, and none of a picture that is `taken`.
+    """A name for each drawn picture: no two alike, and none of a picture that is `taken`, or of a
+    file there that was not drawn here.
 
     On some drives case does not tell names apart.
     """
@@ -79,15 +87,32 @@ def drawn_names(pictures: Sequence[str], folder: str, taken: Sequence[str]) -> l
     beside = [path for path in taken if folders[os.path.dirname(path)] == here]
     end = "_drawn" if beside else ""
     gone = {os.path.basename(path).casefold() for path in beside}
+    there = {name.casefold(): name for name in os.listdir(folder)} if os.path.isdir(folder) else {}
+
+    def in_the_way(name: str) -> bool:
+        other = there.get(name.casefold())
+        return other is not None and not _is_drawn(os.path.join(folder, other))
+
     found = []
     for name in names:
         own, number = f"{name}{end}.png", 1
-        while own.casefold() in gone:  # a.jpg and a.png of one folder
+        while own.casefold() in gone or in_the_way(own):  # a.jpg and a.png of one folder
             number += 1
             own = f"{name}{end}_{number}.png"
         gone.add(own.casefold())
         found.append(own)
     return found
+
+
+def _is_drawn(path: str) -> bool:
+    """Whether `save_picture` wrote it."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return _MARK.items() <= picture.info.items()
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def keep_apart(outputs: dict[str, str | None], others: Iterable[str]) -> None:
@@ -105,11 +130,14 @@ def keep_apart(outputs: dict[str, str | None], others: Iterable[str]) -> None:
 def save_picture(path: str, pixels: np.ndarray) -> None:
     """As a picture of the kind that the name ends in."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
-    content = io.BytesIO()
+    content, mark = io.BytesIO(), PngInfo()
+    for key, value in _MARK.items():
+        mark.add_text(key, value)
     try:
         kind = Image.registered_extensions()[os.path.splitext(path)[1].lower()]
-        Image.fromarray(pixels).save(content, kind)
+        Image.fromarray(pixels).save(content, kind, pnginfo=mark)  # other kinds ignore it
     except (KeyError, OSError, ValueError):
         raise ConfigError(f"{path} is no name of a picture; end it in .png or .jpg") from None
     write_atomically(path, content.getvalue())

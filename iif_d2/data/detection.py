@@ -13,6 +13,7 @@ from detectron2.data.detection_utils import check_metadata_consistency
 from torch.utils.data import Dataset
 
 from ..errors import DataError
+from ..files import local_record
 from .dicts import DatasetDicts
 from .instances import load_builtin, load_instances
 
@@ -31,14 +32,19 @@ def detection_dicts(
     """Arguments and result of Detectron2's function, which is asked about what it loads itself.
 
     Raises:
-        DataError: a data set is empty, or nothing in it has objects.
+        DataError: a data set is empty, nothing in it has objects, or its json names an address.
     """
     names = [names] if isinstance(names, str) else list(names)
     usual = names and not min_keypoints and not proposal_files
     if not usual or not all(map(_made_when_asked_for, names)):
-        return get_detection_dataset_dicts(
+        dicts = get_detection_dataset_dicts(
             names, filter_empty, min_keypoints, proposal_files, check_consistency
         )
+        # Detectron2's own mapper, which a LazyConfig may name, would fetch what a json names.
+        if any(MetadataCatalog.get(name).get("json_file") for name in names):
+            for record in dicts if isinstance(dicts, Sequence) else ():
+                local_record(record)
+        return dicts
     loaded = [DatasetCatalog.get(name) for name in names]
     for name, dicts in zip(names, loaded):
         if not len(dicts):

@@ -12,11 +12,14 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..annotations.formats import find, is_there
+from ..annotations.reading import read_categories
 from ..annotations.tables import count_table, is_table
 from ..errors import ConfigError, DataError, IIFError
 from ..frequency import ClassFrequency, DeferredFrequency, FrequencySource, class_name_mismatch
-from ..groups import GROUP_LIMITS, check_group_limits, sparse_groups
+from ..groups import GROUP_LIMITS, check_group_limits, sparse_groups, stated_groups
 from .counting import count_dicts, count_json
 from .dimension import BoxCentres
 
@@ -201,6 +204,9 @@ def _resolve(
         frequency = load_frequency(source, cache_dir)
         for name in train:
             _check_class_names(source, frequency, name)
+        if frequency.class_groups is None:  # an older version saved none
+            stated = _stated_groups(train, len(frequency))
+            frequency = dataclasses.replace(frequency, class_groups=stated)
     else:
         names = [source] if source else train
         parts = [count_class_frequency(name, cache_dir=cache_dir) for name in names]
@@ -278,6 +284,23 @@ def _say_groups(
         if f"{name}: {text}" not in _said:
             _said.add(f"{name}: {text}")
             logger.warning("%s: %s", name, text)
+
+
+def _stated_groups(train: Sequence[str], classes: int) -> np.ndarray | None:
+    """The groups that the training json of so many classes states; None where it is not there, or
+    several state different ones."""
+    found = []
+    for name in train:
+        metadata = MetadataCatalog.get(name) if name in DatasetCatalog else {}
+        json_file = metadata.get("json_file")
+        if not json_file or not is_there(json_file):
+            return None
+        groups = stated_groups([category.frequency for category in read_categories(json_file)])
+        if groups is None or len(groups) != classes:
+            return None
+        found.append(groups)
+    same = found and all(np.array_equal(groups, found[0]) for groups in found)
+    return found[0] if same else None
 
 
 def _check_class_names(source: str, frequency: ClassFrequency, dataset: str) -> None:

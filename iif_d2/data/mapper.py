@@ -13,8 +13,8 @@ from detectron2.data.detection_utils import SizeMismatchError, read_image
 from detectron2.utils.logger import log_every_n_seconds
 
 from ..errors import ConfigError, DataError
-from ..files import local_path
-from ..files.pictures import REMEDY, look_at
+from ..files import local_record
+from ..files.pictures import look_at, size_words, turn_words
 from .copy_paste import CopyPaste
 
 logger = logging.getLogger(__name__)
@@ -86,9 +86,7 @@ class LongTailDatasetMapper(DatasetMapper):
                     f"{where} has run-length masks, which INPUT.MASK_FORMAT polygon cannot take; "
                     f"set INPUT.MASK_FORMAT bitmask"
                 )
-        for key, path in dataset_dict.items():
-            if key.endswith("file_name"):  # of segmentations, too
-                local_path(path, f"{key} of image {dataset_dict.get('image_id')}")
+        local_record(dataset_dict)
         start = time.monotonic()
         try:
             return self._patiently(dataset_dict, where)
@@ -134,24 +132,14 @@ class LongTailDatasetMapper(DatasetMapper):
     def _read(self, dataset_dict: dict[str, Any], where: str) -> dict[str, Any] | None:
         turn = look_at(dataset_dict["file_name"], where)
         mapped = super().__call__(dataset_dict)
-        # A quarter turn that the sizes of the json follow was there when the boxes were drawn.
-        followed = turn and "90" in turn and dataset_dict.get("height") != dataset_dict.get("width")
-        if turn and not followed and not self._turn_said:
+        said = turn_words(turn, dataset_dict.get("width"), dataset_dict.get("height"))
+        if said and not self._turn_said:
             self._turn_said.fill_(True)
-            logger.warning(
-                "%s is %s when it is read, as its EXIF orientation says, and others may be; %s",
-                where, turn, REMEDY,
-            )  # fmt: skip
+            logger.warning("%s %s", where, said)
         return mapped
 
     def _mismatch(self, dataset_dict: dict[str, Any], where: str, error: Exception) -> str:
         """What is wrong with the sizes, and what to do."""
         turn = look_at(dataset_dict["file_name"], where)
-        if not turn or "90" not in turn:
-            return f"{error}; correct its width and height"
-        height, width = dataset_dict.get("height"), dataset_dict.get("width")
-        return (
-            f"it is {turn} when it is read, as its EXIF orientation says, and its annotation has "
-            f"width {width} and height {height} as stored; {REMEDY}; where they were drawn on the "
-            f"turned picture, exchange width and height"
-        )
+        said = size_words(turn, dataset_dict.get("width"), dataset_dict.get("height"))
+        return said or f"{error}; correct its width and height"

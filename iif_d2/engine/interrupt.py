@@ -52,7 +52,16 @@ def end_interrupted(advice: str) -> None:
         print(f"stopped by Ctrl-C: {advice}", file=sys.stderr)
     if alone:
         sys.exit(EXIT_INTERRUPTED)
+    leave_others(EXIT_INTERRUPTED)
+
+
+def leave_others(code: int) -> None:
+    """End this process of several while others wait for it.
+
+    Its process group is not destroyed before: that would raise an error in those that wait, and
+    their traceback would come before the launcher, which ends them, has seen this process's code.
+    """
     util._exit_function()  # ends workers, and unlinks what they shared
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(EXIT_INTERRUPTED)
+    os._exit(code)

@@ -21,13 +21,14 @@ from detectron2.utils import comm
 
 from ..errors import in_words
 from ..process_group import end_process_group
-from .interrupt import end_interrupted, interruptible
+from .interrupt import end_interrupted, interruptible, leave_others
 from .terminal import LOG_ONLY
 
 logger = logging.getLogger(__name__)
 
 EXIT_BAD_INPUT = 2
 _MAIN_FIRST = 10  # seconds in which the main process, if it says something, ends all
+_NEXT = 2  # and so does any other of this machine, before the next one speaks
 
 
 def launch(main: Callable[[Namespace], Any], args: Namespace) -> None:
@@ -90,6 +91,8 @@ def _run(main: Callable[[Namespace], Any], args: Namespace) -> None:
                 raise
             logger.error("%s", error, extra=LOG_ONLY)
             _say(message)
+            if comm.get_world_size() > 1:
+                leave_others(EXIT_BAD_INPUT)
             code = EXIT_BAD_INPUT
     end_process_group()
     if code:
@@ -99,7 +102,7 @@ def _run(main: Callable[[Namespace], Any], args: Namespace) -> None:
 def _say(message: str) -> None:
     """On the terminal, once: the ranks that have the same to say are ended while they wait."""
     if not comm.is_main_process():
-        time.sleep(_MAIN_FIRST)
+        time.sleep(_MAIN_FIRST + _NEXT * comm.get_local_rank())
     print(f"error: {message}", file=sys.stderr)
 
 

@@ -294,6 +294,12 @@ def _check_override(cfg: DictConfig, override: str) -> None:
     key, equals, _ = override.partition("=")
     if not equals:
         raise ConfigError(f"override {override!r} is not KEY=VALUE, as a .py config takes it")
+    if key.lstrip("+").startswith("TEST."):
+        raise ConfigError(
+            f"override {override!r}: TEST.AUG and other keys of TEST are a yaml config's; a .py "
+            f"config tests by its dataloader.test and dataloader.evaluator, and has no test-time "
+            f"augmentation"
+        )
     parent = OmegaConf.select(cfg, key.rpartition(".")[0]) if "." in key else cfg
     known = OmegaConf.is_config(parent) and (
         OmegaConf.select(cfg, key, default=_NOTHING) is not _NOTHING or "_target_" in parent

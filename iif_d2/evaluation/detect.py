@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,11 @@ from PIL import Image
 from torch import nn
 
 from ..errors import DataError
-from ..files.pictures import look_at
+from ..files.pictures import look_at, size_words, turn_words
 from .detections import Detections
 from .rle_inference import rle_masks
+
+logger = logging.getLogger(__name__)
 
 
 class Detect:
@@ -80,3 +83,26 @@ def read_picture(path: str) -> np.ndarray:
     except Exception as error:  # as many kinds as there are ways to break a file
         remedy = "write / for the backslash, Windows' own" if "\\" in path else "copy it again"
         raise DataError(f"{where} cannot be read: {error}; {remedy}") from None
+
+
+def read_annotated(record: dict[str, Any]) -> np.ndarray:
+    """The picture of a dataset dict as `read_picture` does, to draw the dict's objects on.
+
+    Of a turn that they may not have followed a warning tells.
+
+    Raises:
+        DataError: also where it has another size than the dict says, as after an EXIF turn.
+    """
+    path, width, height = record["file_name"], record.get("width"), record.get("height")
+    image = read_picture(path)
+    turn = look_at(path, f"picture {path}")
+    size = image.shape[1], image.shape[0]
+    if (width, height) != size and None not in (width, height):
+        said = size_words(turn, width, height) or (
+            f"it has width {size[0]} and height {size[1]}, and its annotation {width} and "
+            f"{height}; correct them there"
+        )
+        raise DataError(f"picture {path}: {said}")
+    if said := turn_words(turn, width, height):
+        logger.warning("picture %s %s", path, said)
+    return image

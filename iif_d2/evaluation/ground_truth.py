@@ -185,8 +185,8 @@ class GroundTruth:
         if not segmentation:
             raise DataError(
                 f"{self.path}: the annotation of image {self.image_id(index)!r} at "
-                f"{annotation.bbox} has no segmentation; add it, or evaluate boxes only with "
-                f"tasks=('bbox',)"
+                f"{annotation.bbox} has no segmentation; add it, or evaluate boxes only, "
+                f"with MODEL.MASK_ON False or tasks=('bbox',)"
             )
         if isinstance(segmentation, list):
             return segmentation

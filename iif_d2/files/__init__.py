@@ -11,7 +11,7 @@ from .disk import (
     restored_on_error,
     write_atomically,
 )
-from .paths import local_path
+from .paths import local_path, local_record
 
 __all__ = [
     "cached",
@@ -20,6 +20,7 @@ __all__ = [
     "csv_text",
     "hold_folder",
     "local_path",
+    "local_record",
     "read_ahead",
     "replacing",
     "restored_on_error",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import DataError, IIFError
 
@@ -34,3 +36,14 @@ def local_path(
             f"names; download it, and name the file instead"
         )
     return path
+
+
+def local_record(record: Mapping[str, Any]) -> None:
+    """`local_path` of all that a dataset dict names: its image, and its segmentations.
+
+    Raises:
+        DataError: one is an address.
+    """
+    for key, path in record.items():
+        if key.endswith("file_name"):
+            local_path(path, f"{key} of image {record.get('image_id')}")

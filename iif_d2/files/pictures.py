@@ -78,6 +78,32 @@ def picture_head(path: str, where: str) -> tuple[int, int, str | None]:
     return (height, width, turn) if turn and "90" in turn else (width, height, turn)
 
 
+def size_words(turn: str | None, width: int | None, height: int | None) -> str | None:
+    """What to do where a picture has another size than its annotation says: of a turned one.
+
+    Args:
+        turn: what `look_at` says of the picture.
+        width, height: of the annotation.
+    """
+    if not turn or "90" not in turn:
+        return None
+    return (
+        f"it is {turn} when it is read, as its EXIF orientation says, and its annotation has "
+        f"width {width} and height {height} as stored; {REMEDY}; where they were drawn on the "
+        f"turned picture, exchange width and height"
+    )
+
+
+def turn_words(turn: str | None, width: int | None, height: int | None) -> str | None:
+    """What to say of a turned picture whose size is right; None where nothing is to be said.
+
+    A quarter turn that the sizes of the annotation follow was there when the boxes were drawn.
+    """
+    if not turn or ("90" in turn and width != height):
+        return None
+    return f"is {turn} when it is read, as its EXIF orientation says, and others may be; {REMEDY}"
+
+
 def check_depth(image: Image.Image, where: str) -> None:
     """Refuse pixels that an 8-bit image cannot hold.
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..evaluation import Detections
-from ..evaluation.detect import read_picture
+from ..evaluation.detect import read_annotated
 from ..evaluation.ground_truth import GroundTruth
 from ..plots.drawing import describe, draw_detections, judged
 from .diagnosis import Diagnosis
@@ -84,7 +84,7 @@ def draw(
     found_by = [run.shown(truth, ids) for run in runs]
     rows = []
     for place, record in enumerate(records):
-        image = read_picture(record["file_name"])
+        image = read_annotated(record)
         annotated = Detections.from_annotations(record)
         words = f"Annotated: {_objects(len(annotated))}"
         panels = [_panel(words, "Annotated", image, annotated, names, groups, None)]

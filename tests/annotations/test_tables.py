@@ -123,3 +123,14 @@ def test_names_of_a_csv_keep_their_text(tmp_path, labels):
 def test_true_and_false_of_other_tables_are_spelled_as_in_json(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"image": 1, "label": true}\n{"image": 1, "label": false}\n')
     assert count_class_frequency(tmp_path / "a.jsonl").class_names == ("false", "true")
+
+
+def test_spaces_around_a_name_are_no_other_class(tmp_path):
+    """As some write them behind a comma; one inside a name belongs to it."""
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "image_id,category\na.jpg, cat\nb.jpg,cat\nc.jpg,cat \nd.jpg,big cat\ne.jpg, \n"
+    )
+    counts = count_class_frequency(str(path))
+    assert counts.class_names == ("big cat", "cat")
+    assert counts.image_count.tolist() == [1, 3] and counts.num_images == 5

@@ -145,6 +145,22 @@ def test_no_picture_is_written_over(demo, tmp_path, capsys):
     assert "1.png is a file that is read or drawn here" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("where", ["beside the pictures", "elsewhere"])
+def test_a_file_that_was_not_drawn_here_stays(demo, tmp_path, where):
+    """Whatever it is called; a second run draws over what the first one drew."""
+    folder = pictures_of(tmp_path / "in", "1.png")
+    out = folder if where == "beside the pictures" else tmp_path / "out_of"
+    name = "1_drawn" if out == folder else "1"
+    pictures_of(out, f"{name}.png", f"{name}_3.png")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for _ in range(2):
+        line = ["--input", str(folder / "1.png")]
+        assert demo(*line, end=["--output", str(out), *_end(tmp_path)]) == 0
+        drawn = {path.name for path in out.iterdir()} - set(before)
+        assert drawn == {f"{name}_2.png"}
+    assert all((out / own).read_bytes() == content for own, content in before.items())
+
+
 def test_a_picture_that_two_patterns_name_is_drawn_once(demo, tmp_path, capsys):
     folder = pictures_of(tmp_path / "in", "1.png", "2.png")
     assert demo("--input", str(folder / "*.png"), f"{folder}/./1.png") == 0
@@ -168,6 +184,35 @@ def test_a_set_without_annotations_is_drawn(demo, dataset, tmp_path, capsys):
     finally:
         DatasetCatalog.remove("demo_unannotated")
         MetadataCatalog.remove("demo_unannotated")
+
+
+@pytest.mark.parametrize("orientation, message", [(6, "as stored"), (3, "remove the orientation")])
+def test_annotations_over_a_turned_picture(
+    demo, dataset, tmp_path, capsys, caplog, orientation, message
+):
+    """A quarter turn of boxes that were drawn on the pixels as stored is refused, as in training;
+    where sizes say nothing there is a warning."""
+    content = json.loads(dataset[0].read_text())
+    image = next(image for image in content["images"] if image["id"] == 2)
+    image.update(width=64, height=32)
+    content["images"] = [image]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] == 2][:1]
+    content["annotations"][0].update(bbox=[1, 1, 9, 9], area=81, segmentation=[[1, 1, 9, 1, 9, 9]])
+    (tmp_path / "turned.json").write_text(json.dumps(content))
+    exif, folder = Image.Exif(), tmp_path / "train2017"
+    exif[0x0112] = orientation
+    folder.mkdir()
+    picture = Image.new("RGB", (64, 32))
+    picture.save(folder / image["coco_url"].rpartition("/")[2], exif=exif)
+    register_long_tail_instances("demo_turned", str(tmp_path / "turned.json"), str(tmp_path))
+    try:
+        code = demo("--dataset", "demo_turned", "--annotations")
+        said = capsys.readouterr().err + caplog.text
+        assert code == (2 if orientation == 6 else 0) and "EXIF" in said and message in said
+        assert demo("--dataset", "demo_turned") == 0  # without boxes there is nothing to fit
+    finally:
+        DatasetCatalog.remove("demo_turned")
+        MetadataCatalog.remove("demo_turned")
 
 
 @pytest.mark.parametrize("format", ["L", "RGB", "BGR"])

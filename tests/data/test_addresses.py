@@ -9,7 +9,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from iif_d2 import register_long_tail_instances
-from iif_d2.data import LongTailDatasetMapper, detection_dicts, load_instances
+from iif_d2.data import (
+    LongTailDatasetMapper,
+    detection_dicts,
+    load_instances,
+    shared_dicts,
+)
 from iif_d2.errors import DataError
 from iif_d2.evaluation.detect import read_picture
 from iif_d2.report.runs import Run
@@ -63,6 +68,18 @@ def test_images_are_not_fetched(dataset_of_addresses, server, tiny_cfg):
                 LongTailDatasetMapper(tiny_cfg(), train)(record)
         with pytest.raises(DataError, match="picture .* is http.*an address"):
             read_picture(record["file_name"])
+    assert not server[1]
+
+
+def test_a_lazy_config_with_detectron2s_mapper_fetches_nothing(dataset_of_addresses, server):
+    """Its loader asks for dicts by `shared_dicts`; their images would go to the network."""
+    with pytest.raises(DataError, match="file_name of image 1 is http.*an address"):
+        shared_dicts("addresses_theirs", filter_empty=False)
+    DatasetCatalog.register("addresses_by_hand", lambda: [{"file_name": f"{server[0]}/a.png"}])
+    try:  # a user's own Python says what it wants
+        assert len(shared_dicts("addresses_by_hand", filter_empty=False)) == 1
+    finally:
+        DatasetCatalog.remove("addresses_by_hand")
     assert not server[1]
 
 

@@ -199,6 +199,8 @@ def test_a_python_config_is_refused_before_its_first_step_too(dataset, tmp_path,
         cfg.train.output_dir = str(tmp_path / "out")
         with pytest.raises(IIFError, match=message):
             LongTailTrainer(cfg).resume_or_load(resume=False)
+    with pytest.raises(IIFError, match="has no test-time augmentation"):
+        load_lazy_config(str(tmp_path / "lazy.py"), ["+TEST.AUG.ENABLED=True"])
     # Without an evaluator nothing is evaluated, as in Detectron2.
     cfg = load_lazy_config(str(tmp_path / "lazy.py"), [])
     del cfg.dataloader.evaluator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -87,6 +88,39 @@ def test_ctrl_c_ends_anything_else_in_a_line(capsys):
         launch(evaluating, args)
     assert stop.value.code == 130
     assert capsys.readouterr().err == "stopped by Ctrl-C: there is no result of this run\n"
+
+
+SPEAKING = """
+from argparse import Namespace
+from iif_d2.engine import launch
+from iif_d2.errors import DataError
+from detectron2.utils import comm
+import sys
+module = sys.modules["iif_d2.engine.launch"]
+
+def main(args):
+    module._MAIN_FIRST = 2
+    rank = comm.get_rank()
+    if rank in args.bad:
+        raise DataError(f"image {rank}.png is cut short")
+    comm.synchronize()
+
+if __name__ == "__main__":
+    launch(main, Namespace(config_file="x", opts=[], num_gpus=3, num_machines=1, machine_rank=0,
+                           dist_url="auto", bad=[int(rank) for rank in sys.argv[1]]))
+"""
+
+
+def test_of_ranks_with_different_errors_one_speaks(tmp_path):
+    """And rank 0, which waits for them, shows no traceback of its own."""
+    (tmp_path / "speaking.py").write_text(SPEAKING)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "speaking.py", "12"], cwd=tmp_path, capture_output=True,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == EXIT_BAD_INPUT and "Traceback" not in result.stderr
+    assert said == ["error: image 1.png is cut short"]
 
 
 def test_a_traceback_is_for_the_log_alone(tmp_path, capsys):

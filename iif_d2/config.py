@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import glob
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +20,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from . import data, modeling  # noqa: F401  for the data sets and ROI heads they register
-from .errors import ConfigError
+from .errors import ConfigError, did_you_mean
 from .files.untrusted import check_yaml, check_yaml_text
 from .groups import GROUP_LIMITS
 from .methods import METHOD_REGISTRY, config_node
@@ -221,8 +223,14 @@ def config_path(name: str) -> str:
     for path in (name, _packaged(name)):
         if os.path.isfile(path):
             return path
+    folder = _packaged("")
+    paths = glob(os.path.join(folder, "**", "*.yaml"), recursive=True)
+    near = did_you_mean(
+        name.removeprefix("configs/"), [os.path.relpath(path, folder) for path in paths]
+    )
     raise ConfigError(
-        f"config file {name} does not exist, here or among the package's configs; check the name"
+        f"config file {name} does not exist, here or among the package's "
+        f"configs{near or '; check the name'}"
     )
 
 
@@ -308,7 +316,7 @@ def _in_words(what: str, overrides: Sequence[str]) -> Iterator[None]:
             RecursionError, MemoryError) as error:  # fmt: skip
         raise ConfigError(
             f"{what} with {' '.join(overrides) or 'no overrides'}: "
-            f"{_sentence(error)}; correct that key or its value"
+            f"{_sentence(error)}{_nearest_key(error) or '; correct that key or its value'}"
         ) from None
     except OSError as error:
         raise ConfigError(
@@ -323,6 +331,21 @@ def _fit_machine(cfg: CN) -> None:
     if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
         logger.warning("SOLVER.AMP needs a GPU; training goes on in float32")
         cfg.SOLVER.AMP.ENABLED = False
+
+
+def _nearest_key(error: Exception) -> str:
+    """Which key was meant, where the error is that there is no such key."""
+    wrong = re.search(r"[Nn]on-existent (?:config )?key: ([\w.]+)", _sentence(error))
+    return did_you_mean(wrong[1], _names(_default_config())) if wrong else ""
+
+
+def _names(node: CN, above: str = "") -> list[str]:
+    """All keys at and below a node, sections among them, as one writes them."""
+    found = []
+    for key, value in node.items():
+        found.append(above + key)
+        found += _names(value, f"{above}{key}.") if isinstance(value, CN) else []
+    return found
 
 
 def _sentence(error: Exception) -> str:

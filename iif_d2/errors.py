@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,20 @@ class UnknownNameError(ConfigError, KeyError):
     @classmethod
     def of(cls, kind: str, name: object, known) -> UnknownNameError:
         """The error for `name`, which is none of the `known` names of this `kind`."""
-        return cls(f"unknown {kind} {name!r}; known: {', '.join(map(str, known))}")
+        known = list(map(str, known))
+        return cls(f"unknown {kind} {name!r}; known: {', '.join(known)}{did_you_mean(name, known)}")
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """The end of a message about a name: which known one it nearly is; "" where none is near.
+
+    Examples:
+        >>> did_you_mean("softmx", ["Softmax", "IIF"])
+        "; did you mean 'Softmax'?"
+    """
+    by_letters = {str(other).casefold(): str(other) for other in known}
+    near = difflib.get_close_matches(str(name).casefold(), by_letters, n=1)
+    return f"; did you mean {by_letters[near[0]]!r}?" if near else ""
 
 
 def in_words(error: BaseException) -> str | None:

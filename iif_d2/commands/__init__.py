@@ -1,4 +1,4 @@
-"""The commands: a file is one, with `add_arguments(parser)` and `run(args)`; see `main`."""
+"""The commands: a file is one; see `COMMANDS`, and `main`, which runs them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import argparse
 import os
 import sys
 from importlib import import_module
+from types import ModuleType
+from typing import Any
 
-from ..errors import in_words
+from .. import __version__
+from ..errors import did_you_mean, in_words
 from ..user_modules import add_import_argument, import_modules
-from .arguments import parse
+from .arguments import closed_by, parse
 
-# A command is a module with add_arguments(parser) and run(args), which returns what to print, or
-# that and an exit code. Its imports of torch and Detectron2 stand in functions: --help does not
-# wait for them.
+# A command is a module with EXAMPLE, a command line that ends its help, add_arguments(parser) and
+# run(args), which returns what to print, or that and an exit code. Its imports of torch and
+# Detectron2 stand in functions: --help does not wait for them.
 COMMANDS = {
     "train": ("train", "train or resume a model, as train_net.py does"),
     "eval": ("eval", "evaluate a trained model, as train_net.py --eval-only does"),
@@ -34,18 +37,28 @@ COMMANDS = {
     "summary": ("summary", "print a run's result table and where its files lie"),
 }
 
+_ENDINGS = """\
+exit codes: 0 done; 2 the input or the command line is wrong, and a sentence says how; 1 a check has
+found something, or the code has a fault; 130 Ctrl-C
+completion in bash and zsh: pip install argcomplete, then
+  eval "$(register-python-argcomplete iif-d2)"
+example:
+  iif-d2 demo"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command: 0 or its own code, 2 with what was wrong with the input, 130 after Ctrl-C.
 
+    1 is left to a check that has found something, and to a fault of the code, with its traceback.
     Where nobody reads on, as in `| head`, it ends in silence with 141, as other programs do.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
+        if "_ARGCOMPLETE" in os.environ:
+            _complete()
         name = _command(argv[:1])
-        module, what = COMMANDS[name]
-        command = import_module(f"{__package__}.{module}")
-        parser = argparse.ArgumentParser(prog=f"iif-d2 {name}", description=f"{what}.")
+        command, about = _about(name)
+        parser = argparse.ArgumentParser(prog=f"iif-d2 {name}", **about)
         command.add_arguments(parser)
         args = parse(add_import_argument(parser), argv[1:])
         import_modules(args.imports)
@@ -68,6 +81,13 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+def _about(name: str) -> tuple[ModuleType, dict[str, Any]]:
+    """A command's module, and what its parser is made with."""
+    module, what = COMMANDS[name]
+    command = import_module(f"{__package__}.{module}")
+    return command, {"description": f"{what}.", **closed_by(command.EXAMPLE)}
+
+
 def _command(first: list[str]) -> str:
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items())
@@ -75,6 +95,28 @@ def _command(first: list[str]) -> str:
         prog="iif-d2",
         description=f"Long-tailed detection on Detectron2. Each command has --help:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_ENDINGS,
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="command")
+    parser.add_argument("--version", action="version", version=f"iif-d2 {__version__}")
+    parser.add_argument("command", type=_known, metavar="command")
     return parser.parse_args(first).command
+
+
+def _known(name: str) -> str:
+    if name not in COMMANDS:
+        near = did_you_mean(name, COMMANDS) or "; --help lists the commands"
+        raise argparse.ArgumentTypeError(f"invalid choice: {name!r}{near}")
+    return name
+
+
+def _complete() -> None:
+    """Answer a shell that has been given `register-python-argcomplete iif-d2`, and exit."""
+    import argcomplete
+
+    parser = argparse.ArgumentParser(prog="iif-d2")
+    parser.add_argument("--version", action="store_true")
+    commands = parser.add_subparsers(dest="command")
+    for name in COMMANDS:
+        command, about = _about(name)
+        command.add_arguments(add_import_argument(commands.add_parser(name, **about)))
+    argcomplete.autocomplete(parser)

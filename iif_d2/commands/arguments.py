@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from typing import Any
 
 # Where a config key starts: Detectron2's sections and this package's, and the keys outside of one.
 SECTIONS = (
@@ -12,6 +13,14 @@ SECTIONS = (
 )  # fmt: skip
 KEYS = ("OUTPUT_DIR", "SEED", "VERSION", "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "VIS_PERIOD")
 _KEY = re.compile(rf"({'|'.join(SECTIONS)})(\.[A-Z]\w*)+|{'|'.join(KEYS)}")
+
+
+def closed_by(example: str) -> dict[str, Any]:
+    """What a parser is made with, so that its help ends in an example."""
+    return {
+        "epilog": f"example:\n  {example}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

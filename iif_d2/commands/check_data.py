@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from ..errors import DataError
 
+EXAMPLE = "iif-d2 check-data lvis_v1_train lvis_v1_val"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="such as lvis_v1_train")

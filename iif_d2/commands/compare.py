@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ..evaluation.comparison import Run
 
 
+EXAMPLE = """iif-d2 compare --methods Softmax IIF NorCal --seeds 0 1 --output output/compare \\
+    --config-file Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_softmax.yaml"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", default="", help="a yaml config, for every method")
     parser.add_argument("--methods", nargs="+", default=[], help="such as Softmax IIF NorCal")

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from ..config import Key
 
 
+EXAMPLE = "iif-d2 config IIF"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", nargs="?", help="a method, for its keys alone; default: all keys")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+EXAMPLE = "iif-d2 convert resnet50-0676ba61.pth --output weights/R-50.pth"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", help="a saved state dict, .pth or .safetensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..groups import GROUP_LIMITS
+from .arguments import closed_by
 
 _SOURCE = (
     "a COCO or LVIS json, a YOLO data.yaml, Pascal VOC xml, or a folder of one of them; of several "
@@ -12,10 +13,18 @@ _SOURCE = (
 )
 
 
+EXAMPLE = "iif-d2 data check train.json --val val.json --images images"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(subcommands=True)
     commands = parser.add_subparsers(dest="what", required=True, metavar="convert|split|check")
-    convert = commands.add_parser("convert", help="write COCO json", description="Write COCO json.")
+    convert = commands.add_parser(
+        "convert",
+        help="write COCO json",
+        description="Write COCO json.",
+        **closed_by("iif-d2 data convert data.yaml:train --output train.json"),
+    )
     convert.add_argument("source", help=_SOURCE)
     convert.add_argument("output", metavar="OUT.json", help="written whole or not at all")
     convert.set_defaults(run=_convert)
@@ -25,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="training and validation, or folds",
         description="Split into training and validation, or into folds: each class with two "
         "images or more is in both halves, where that can be.",
+        **closed_by("iif-d2 data split all.json --output splits --val 0.2"),
     )
     split.add_argument("source", help=_SOURCE)
     split.add_argument("--output", required=True, metavar="DIR", help="folder of the json files")
@@ -44,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is wrong, and what to do",
         description="The long tail at a glance, and a line for each thing that is wrong. Exits "
         "with 1 if anything is.",
+        **closed_by(EXAMPLE),
     )
     check.add_argument("source", help=_SOURCE)
     check.add_argument("--val", metavar="B", help="annotations for validation, to compare with")

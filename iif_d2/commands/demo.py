@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..evaluation import Detections
 
 
+EXAMPLE = "iif-d2 demo --output output/demo"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_mutually_exclusive_group()
     sources.add_argument(

@@ -7,7 +7,11 @@ import argparse
 from . import train
 from .train import add_arguments
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLE", "add_arguments", "run"]
+
+
+EXAMPLE = """iif-d2 eval --config-file output/mine/config.yaml \\
+    MODEL.WEIGHTS output/mine/model_final.pth"""
 
 
 def run(args: argparse.Namespace) -> None:

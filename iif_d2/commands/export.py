@@ -6,6 +6,9 @@ import argparse
 
 from .arguments import add_model_arguments
 
+EXAMPLE = """iif-d2 export --config-file output/mine/config.yaml --output mine.onnx \\
+    MODEL.WEIGHTS output/mine/model_final.pth"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="a .ts (TorchScript) or .onnx file")

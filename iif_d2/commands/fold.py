@@ -10,6 +10,9 @@ from ..errors import ConfigError
 from ..files import write_atomically
 from .arguments import add_model_arguments
 
+EXAMPLE = """iif-d2 fold --config-file output/mine/config.yaml --output folded.pth \\
+    MODEL.WEIGHTS output/mine/model_final.pth"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="the .pth; a .yaml is written beside it")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _ENDS = 5  # classes shown of the head and of the tail
 
 
+EXAMPLE = "iif-d2 frequency train.json --plot tail.png"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ..evaluation.results import Results
 
 
+EXAMPLE = "iif-d2 package output/mine/model_final.pth --output mine --half --license apache-2.0"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", help="a checkpoint, or a package to write anew")
     parser.add_argument("--output", required=True, help="the folder to write, new or empty")

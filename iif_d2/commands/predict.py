@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _MOST_CLASSES = 5  # of a line
 
 
+EXAMPLE = "iif-d2 predict photos/ --weights output/mine/model_final.pth --output drawn"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="picture files, patterns of them, or folders"

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from ..errors import ConfigError, DivergedError
 from .arguments import add_model_arguments
 
+EXAMPLE = """iif-d2 retrain-head --config-file output/softmax/config.yaml --methods Softmax IIF \\
+    --output output/heads MODEL.WEIGHTS output/softmax/model_final.pth"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

@@ -16,6 +16,9 @@ _FILES = {
 }
 
 
+EXAMPLE = "iif-d2 summary output/mine"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output_dir", help="OUTPUT_DIR of a run")
 

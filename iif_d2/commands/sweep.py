@@ -34,6 +34,10 @@ RULE = (
 _PER_CLASS = 10  # images of each class in the default slice of the training data
 
 
+EXAMPLE = """iif-d2 sweep --config-file output/softmax/config.yaml --dataset mini_lvis_dev \\
+    --output output/sweep MODEL.WEIGHTS output/softmax/model_final.pth"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="folder for sweep.csv and sweep.png")
     parser.add_argument(

@@ -8,6 +8,8 @@ from ..errors import ConfigError
 from .arguments import add_overrides
 from .own_data import RECIPE, OwnData, add_data_arguments, run_with
 
+EXAMPLE = "iif-d2 train --train train.json --val val.json --images images --output output/mine"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Detectron2's command line, by the same names; `default_argument_parser` imports torch."""

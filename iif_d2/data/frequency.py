@@ -17,7 +17,7 @@ import numpy as np
 from ..annotations.formats import find, is_there
 from ..annotations.reading import read_categories
 from ..annotations.tables import count_table, is_table
-from ..errors import ConfigError, DataError, IIFError
+from ..errors import ConfigError, DataError, IIFError, did_you_mean
 from ..frequency import ClassFrequency, DeferredFrequency, FrequencySource, class_name_mismatch
 from ..groups import GROUP_LIMITS, check_group_limits, sparse_groups, stated_groups
 from .counting import count_dicts, count_json
@@ -327,7 +327,8 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
             return packaged
         raise DataError(
             f"{name!r} is neither a file nor a registered data set; register it with "
-            f"iif_d2.register_long_tail_instances, or check the name and the path"
+            f"iif_d2.register_long_tail_instances, or check the name and the "
+            f"path{did_you_mean(name, DatasetCatalog)}"
         )
     from .class_order import is_in_json_order
 

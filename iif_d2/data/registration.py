@@ -13,7 +13,7 @@ from detectron2.data.catalog import Metadata
 from ..annotations.formats import find, is_there
 from ..annotations.reading import read_categories
 from ..annotations.schema import Category
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 from ..frequency import ClassFrequency
 from .frequency import count_class_frequency
 from .instances import load_instances
@@ -87,10 +87,12 @@ def register_long_tail_instances(
 
 def require_registered(name: str) -> None:
     """Raise `ConfigError` unless a data set of this name is registered in this process."""
-    if name not in DatasetCatalog:
+    known = DatasetCatalog.list()
+    if name not in known:
         raise ConfigError(
             f"data set {name!r} is not registered here; start the command with the code that "
-            f"registers it (docs/data.md), or name another with --dataset"
+            f"registers it (docs/data.md), or name another with "
+            f"--dataset{did_you_mean(name, known)}"
         )
 
 

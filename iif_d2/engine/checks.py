@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..checkpoint import first_class_names
 from ..data import attach_class_frequency
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 from ..frequency import class_name_mismatch
 
 _NAMED = 3  # classes that a message lists
@@ -63,7 +63,8 @@ def _classes(name: str) -> Sequence[str] | None:
     if name not in DatasetCatalog:
         raise ConfigError(
             f"DATASETS names {name!r}, which is not registered; call "
-            f"iif_d2.register_long_tail_instances first, or check the name"
+            f"iif_d2.register_long_tail_instances first, or check the "
+            f"name{did_you_mean(name, DatasetCatalog.list())}"
         )
     attach_class_frequency(name)
     return MetadataCatalog.get(name).get("thing_classes")

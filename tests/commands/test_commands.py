@@ -4,6 +4,9 @@ import argparse
 import importlib
 import itertools
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import iif_d2
 from iif_d2 import ClassFrequency, commands, count_class_frequency
 from iif_d2.checkpoint import LongTailCheckpointer
 from iif_d2.commands import COMMANDS, main
@@ -19,6 +23,8 @@ from iif_d2.config import load_config
 from iif_d2.evaluation.results import load_results, results_table, save_results
 
 from ..conftest import TINY
+
+FEW = ["--config-file", "Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml", "--output", "o"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -36,7 +42,65 @@ def test_help_lists_the_commands_and_another_word_is_refused(capsys):
     assert stop.value.code == 0 and all(f"  {command} " in said for command in COMMANDS)
     with pytest.raises(SystemExit) as stop:
         main(["comparee"])
-    assert stop.value.code == 2 and "invalid choice: 'comparee'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "invalid choice: 'comparee'; did you mean 'compare'?" in said
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out == f"iif-d2 {iif_d2.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_ends_in_an_example_that_the_command_takes(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    module = importlib.import_module(f"iif_d2.commands.{COMMANDS[command][0]}")
+    assert capsys.readouterr().out.endswith(f"example:\n  {module.EXAMPLE}\n")
+    first, name, *words = shlex.split(module.EXAMPLE.replace("\\\n", " "))
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    assert (first, name) == ("iif-d2", command) and parse(parser, words)
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [("iif-d2 che", "check-data"), ("iif-d2 fold --out", "--output"), ("iif-d2 data s", "split")],
+)
+def test_a_shell_completes(line, expected, tmp_path):
+    pytest.importorskip("argcomplete")
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer"), "_ARGCOMPLETE_IFS": "\n"}
+    words = [sys.executable, "-m", "iif_d2"]
+    subprocess.run(words, env={**os.environ, **asked}, check=True)
+    assert (tmp_path / "answer").read_text().strip() == expected
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["config", "NorCall"], "unknown method 'NorCall'; known: .*; did you mean 'NorCal'[?]"),
+        (["check-data", "lvis_v1_trian"], "unknown data set .*; did you mean 'lvis_v1_train'[?]"),
+        (
+            ["frequency", "mini_lvis_trian"],
+            "check the name and the path; did you mean 'mini_lvis_t",
+        ),
+        (
+            ["demo", *FEW, "--dataset", "mini_lvis_vall"],
+            "not registered .* mean 'mini_lvis_val'[?]",
+        ),
+        (
+            ["fold", *FEW, "MODEL.LONG_TAIL.METHDO", "IIF"],
+            "did you mean 'MODEL.LONG_TAIL.METHOD'[?]",
+        ),
+        (["fold", *FEW, "SOLVER.BASELR", "1"], "key: .*; did you mean 'SOLVER.BASE_LR'[?]$"),
+        (
+            ["fold", "--output", "o", "--config-file", "Base-RCNN-FPM.yaml"],
+            "mean 'Base-RCNN-FPN.yaml'",
+        ),
+    ],
+)
+def test_what_was_meant_is_said(words, expected, capsys):
+    assert main(words) == 2
+    assert re.search(expected, capsys.readouterr().err.strip())
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), ("data", "split")])

@@ -23,6 +23,11 @@ def closed_by(example: str) -> dict[str, Any]:
     }
 
 
+def add_old_spelling(parser: argparse.ArgumentParser, old: str, **kwargs: Any) -> None:
+    """An option of an earlier version, or a place on the line: it works, and no help shows it."""
+    parser.add_argument(old, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **kwargs)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """`--config-file`, and KEY VALUE overrides."""
     parser.add_argument("--config-file", required=True, help="the config it was trained with")

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rows-file", default="", metavar="YAML",
         help="instead of the two: rows of a name, config, options; see read_rows_file",
     )  # fmt: skip
-    parser.add_argument("--output", default="output/compare", help="folder of runs and tables")
+    parser.add_argument(
+        "--output", default="output/compare", metavar="DIR", help="folder of runs and tables"
+    )
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows, by name")
     parser.add_argument("--seeds", type=int, nargs="+", help="default 0, or each row's own seeds")
     parser.add_argument(
@@ -215,7 +217,10 @@ def _write(
         written.append(place("ap_apr.png"))
     if plot_models(place("models.png"), done, figures.models):
         written.append(place("models.png"))
-    return [table, "", *written, *_figures(output, rows, figures, cfg)]
+    folders = {row.name: row.folder(output, 0) for row in rows}
+    two = list(dict.fromkeys(folders[run.row] for run in done if run.seed == 0))[:2]
+    then = [f"next: iif-d2 report {' '.join(two)}"] if len(two) == 2 else []
+    return [table, "", *written, *_figures(output, rows, figures, cfg), *then]
 
 
 def _figures(output: str, rows: Sequence[Row], figures: Figures, cfg) -> list[str]:

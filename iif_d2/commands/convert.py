@@ -9,7 +9,7 @@ EXAMPLE = "iif-d2 convert resnet50-0676ba61.pth --output weights/R-50.pth"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", help="a saved state dict, .pth or .safetensors")
-    parser.add_argument("--output", required=True, help="the .pth to write")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the .pth to write")
     parser.add_argument(
         "--timm",
         metavar="NAME",
@@ -32,5 +32,6 @@ def run(args: argparse.Namespace) -> str:
             f"{args.output}: {args.weights} under the names of {args.timm or 'Detectron2'}",
             "the config that fits it:",
             *(f"  {key} {value}" for key, value in config.items()),
+            "next: iif-d2 train --config-file CONFIG with these keys behind it",
         ]
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 
+from ..errors import ConfigError
 from ..groups import GROUP_LIMITS
-from .arguments import closed_by
+from .arguments import add_old_spelling, closed_by
 
 _SOURCE = (
     "a COCO or LVIS json, a YOLO data.yaml, Pascal VOC xml, or a folder of one of them; of several "
@@ -26,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         **closed_by("iif-d2 data convert data.yaml:train --output train.json"),
     )
     convert.add_argument("source", help=_SOURCE)
-    convert.add_argument("output", metavar="OUT.json", help="written whole or not at all")
+    convert.add_argument("--output", metavar="FILE", help="the json; written whole or not at all")
+    add_old_spelling(convert, "place", nargs="?")
     convert.set_defaults(run=_convert)
 
     split = commands.add_parser(
@@ -85,13 +88,17 @@ def run(args: argparse.Namespace) -> str | tuple[str, int]:
 def _convert(args: argparse.Namespace) -> str:
     from ..data.converting import convert_annotations
 
-    return convert_annotations(args.source, args.output)
+    output = args.output or getattr(args, "place", None)
+    if not output:
+        raise ConfigError("data convert: name the json to write with --output FILE")
+    said = convert_annotations(args.source, output)
+    return f"{said}\nnext: iif-d2 data check {output}"
 
 
 def _split(args: argparse.Namespace) -> str:
     from ..data.splitting import split_annotations
 
-    return split_annotations(
+    said = split_annotations(
         args.source,
         args.output,
         val=args.val,
@@ -101,6 +108,9 @@ def _split(args: argparse.Namespace) -> str:
         image_root=args.images,
         group_limits=args.group_limits,
     )
+    start = os.path.join(args.output, "fold_0_" if args.folds else "")
+    files = f"--train {start}train.json --val {start}val.json"
+    return f"{said}\nnext: iif-d2 train {files} --images {args.images or 'DIR'}"
 
 
 def _check(args: argparse.Namespace) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..files import write_atomically
-from .arguments import add_overrides
+from .arguments import add_old_spelling, add_overrides
 from .drawn import drawn_names, keep_apart, picture_files, save_picture
 
 if TYPE_CHECKING:
@@ -33,11 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-ids", nargs="+", default=[], help="of --dataset, only these, in this order"
     )
     parser.add_argument("--most", type=int, help="stop after so many pictures")
-    parser.add_argument("--output", help="folder for the drawn pictures, or of the models' runs")
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for the drawn pictures, or of the models' runs"
+    )
     parser.add_argument(
         "--train", action="store_true", help="of the package's own demo: train both models first"
     )
-    parser.add_argument("--confidence-threshold", type=float, default=0.5, help="default 0.5")
+    parser.add_argument("--confidence", type=float, default=0.5, help="least score; default 0.5")
+    add_old_spelling(parser, "--confidence-threshold", dest="confidence", type=float)
     parser.add_argument(
         "--beside", nargs=2, metavar=("CONFIG", "WEIGHTS"), help="a second model, drawn beside"
     )
@@ -72,7 +75,7 @@ def run(args: argparse.Namespace) -> str:
         dataset=args.dataset,
         image_ids=args.image_ids,
         most=args.most,
-        confidence_threshold=args.confidence_threshold,
+        confidence_threshold=args.confidence,
         beside=args.beside,
         annotations=args.annotations,
         titles=args.titles,
@@ -125,8 +128,9 @@ def draw_folder(
 
     Examples:
         >>> opts, some = ["MODEL.WEIGHTS", "output/iif/model_final.pth"], ["my/images/*/*1.png"]
-        >>> draw_folder("output/iif/config.yaml", opts, inputs=some, output="drawn")
-        '1 pictures written to drawn'
+        >>> print(draw_folder("output/iif/config.yaml", opts, inputs=some, output="drawn"))
+        1 pictures written to drawn
+        next: look at drawn; --confidence, now 0.5, decides what is drawn
     """
     import msgspec
     from detectron2.data import MetadataCatalog
@@ -196,6 +200,9 @@ def draw_folder(
     if json:
         write_atomically(json, msgspec.json.encode(records))
         lines.append(f"{len(records)} detections in {json}")
+    lines.append(
+        f"next: look at {output}; --confidence, now {confidence_threshold:g}, decides what is drawn"
+    )
     return "\n".join(lines)
 
 

@@ -14,6 +14,6 @@ EXAMPLE = """iif-d2 eval --config-file output/mine/config.yaml \\
     MODEL.WEIGHTS output/mine/model_final.pth"""
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> str | None:
     """Evaluate MODEL.WEIGHTS, or with --resume OUTPUT_DIR's last checkpoint."""
-    train.run(args, eval_only=True)
+    return train.run(args, eval_only=True)

@@ -11,7 +11,9 @@ EXAMPLE = """iif-d2 export --config-file output/mine/config.yaml --output mine.o
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", required=True, help="a .ts (TorchScript) or .onnx file")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="a .ts (TorchScript) or .onnx file"
+    )
     add_model_arguments(parser)
 
 
@@ -34,5 +36,12 @@ def run(args: argparse.Namespace) -> str:
     return (
         f"{args.output}: takes an image ({channels}, H, W), float32, {cfg.INPUT.FORMAT}, 0 to 255; "
         f"gives {', '.join(fields)}; on two images of noise they are the model's within "
-        f"{TOLERANCE:g}"
+        f"{TOLERANCE:g}\nnext: {_reader(args.output)}"
     )
+
+
+def _reader(output: str) -> str:
+    """What opens the file."""
+    if output.endswith(".onnx"):
+        return f"onnxruntime.InferenceSession({output!r})"
+    return f"torch.jit.load({output!r}), once torchvision is imported"

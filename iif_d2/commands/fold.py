@@ -15,7 +15,9 @@ EXAMPLE = """iif-d2 fold --config-file output/mine/config.yaml --output folded.p
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", required=True, help="the .pth; a .yaml is written beside it")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="the .pth; a .yaml is written beside it"
+    )
     add_model_arguments(parser)
 
 
@@ -58,5 +60,6 @@ def fold(config_file: str, output: str, opts: Sequence[str] = ()) -> str:
             f"{output}: {cfg.MODEL.WEIGHTS} with {folded['method']} folded in",
             f"{yaml}: the config that plain Detectron2 loads it with; what it must have:",
             *(f"  {key} {value}" for key, value in folded["config"].items()),
+            f"next: load it in your Detectron2 project with {yaml}",
         ]
     )

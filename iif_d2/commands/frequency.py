@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a registered data set, annotations in any format (COCO or LVIS json, YOLO's "
         "data.yaml, a folder of Pascal VOC; PATH:SPLIT of several), or a table of labels",
     )
-    parser.add_argument("--output", help="save the counts, for MODEL.LONG_TAIL.FREQUENCY")
+    parser.add_argument(
+        "--output", metavar="FILE", help="save the counts, for MODEL.LONG_TAIL.FREQUENCY"
+    )
     parser.add_argument("--csv", help="save counts and weights of every class")
     parser.add_argument("--plot", help="draw them, as png, svg or pdf")
     parser.add_argument("--all", action="store_true", help="print every class, not the ends only")
@@ -117,7 +119,7 @@ def describe_frequency(
     if output:
         # LVIS's limits are nobody's choice: a config may have others.
         (counted if tuple(group_limits) == GROUP_LIMITS else frequency).save(output)
-        lines.append(f"counts written to {output}")
+        lines.append(f"counts written to {output}; next: MODEL.LONG_TAIL.FREQUENCY {output}")
     if csv:
         write_atomically(csv, csv_text(rows))
         lines.append(f"every class written to {csv}")

@@ -16,7 +16,9 @@ EXAMPLE = "iif-d2 package output/mine/model_final.pth --output mine --half --lic
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", help="a checkpoint, or a package to write anew")
-    parser.add_argument("--output", required=True, help="the folder to write, new or empty")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="the folder to write, new or empty"
+    )
     parser.add_argument(
         "--half", action="store_true", help="float16 weights: half the size, scores move a little"
     )

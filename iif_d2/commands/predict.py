@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", required=True, help="a checkpoint, or a folder that `iif-d2 package` wrote"
     )
-    parser.add_argument("--output", default="", help="folder for the drawn pictures")
+    parser.add_argument("--output", default="", metavar="DIR", help="folder for the drawn pictures")
     parser.add_argument("--json", default="", help="file for the detections, as COCO has results")
     parser.add_argument("--confidence", type=float, default=0.5, help="least score; default 0.5")
     parser.add_argument("--batch", type=int, default=1, help="pictures at once; default 1")

@@ -39,7 +39,9 @@ EXAMPLE = """iif-d2 sweep --config-file output/softmax/config.yaml --dataset min
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", required=True, help="folder for sweep.csv and sweep.png")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder for sweep.csv and sweep.png"
+    )
     parser.add_argument(
         "--dataset",
         help="a registered data set, best one that the model was not trained on, all of it; by "

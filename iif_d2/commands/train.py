@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from ..errors import ConfigError
 from .arguments import add_overrides
@@ -27,14 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "KEY VALUE overrides of the config; KEY=VALUE for a .py")
 
 
-def run(args: argparse.Namespace, eval_only: bool = False) -> None:
-    """Train in as many processes as asked for; results go to the log and OUTPUT_DIR.
+def run(args: argparse.Namespace, eval_only: bool = False) -> str | None:
+    """Train in as many processes as asked for; says where the model is and what to do with it.
 
     Raises:
         ConfigError: the data of the command line do not go with the config.
     """
     from functools import partial
 
+    from ..config import load_config
     from ..engine import launch, main
 
     args.eval_only = eval_only
@@ -48,3 +50,20 @@ def run(args: argparse.Namespace, eval_only: bool = False) -> None:
         words += ["OUTPUT_DIR", args.output]
     args.opts = [*words, *args.opts]
     launch(partial(run_with, own, main), args)
+    if args.config_file.endswith(".py") or args.machine_rank:
+        return None
+    return _written(load_config(args.config_file, args.opts).OUTPUT_DIR, eval_only)
+
+
+def _written(folder: str, eval_only: bool) -> str | None:
+    """What lies in a run's folder, and what it is good for."""
+    results = os.path.join(folder, "inference", "results.json")
+    model = os.path.join(folder, "model_final.pth")
+    said = [f"{results}: the results"] if os.path.isfile(results) else []
+    if not eval_only and os.path.isfile(model):
+        said.insert(0, f"{model}: the model")
+        then = [f"iif-d2 predict PICTURE --weights {model} --output drawn"]
+    else:
+        then = []
+    then += [f"iif-d2 summary {folder}"] if os.path.isfile(results) else []
+    return "\n".join([*said, f"next: {'; '.join(then)}"]) if then else None

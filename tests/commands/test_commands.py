@@ -170,20 +170,42 @@ def test_options_and_overrides_may_come_in_any_order(command):
         assert parsed(list(itertools.chain(*order))) == expected
 
 
+@pytest.mark.parametrize(
+    "command, words, old",
+    [
+        ("demo", ["--confidence", "0.2"], ["--confidence-threshold", "0.2"]),
+        ("report", ["a", "--confidence", "0.2"], ["a", "--confidence-threshold", "0.2"]),
+        ("report", ["a", "SEED", "1"], ["a", "--opts", "SEED", "1"]),
+    ],
+)
+def test_old_spellings_work_and_no_help_shows_them(command, words, old, capsys):
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"iif_d2.commands.{command}").add_arguments(parser)
+    assert parse(parser, words) == parse(parser, old)
+    assert "-threshold" not in parser.format_help() and "--opts" not in parser.format_help()
+
+
 def test_every_config_key_is_known_as_one():
     assert set(load_config("")) <= {*SECTIONS, *KEYS}
 
 
-def test_train_and_eval_do_what_train_net_does(dataset_name, tmp_path):
+def test_train_and_eval_do_what_train_net_does(dataset_name, tmp_path, capsys):
+    """And say at the end what was written, and what to do with it."""
+
+    def said():
+        return capsys.readouterr().out.strip().splitlines()[-1]
+
     config = "Mini-InstanceSegmentation/faster_rcnn_R_18_FPN_iif.yaml"
     assert main(["train", *TINY, "OUTPUT_DIR", str(tmp_path), "--config-file", config]) == 0
     results = tmp_path / "inference" / "results.json"
+    assert f"next: iif-d2 predict PICTURE --weights {tmp_path}/model_final.pth" in said()
     trained = json.loads(results.read_text())
     results.unlink()
     weights = ["MODEL.WEIGHTS", str(tmp_path / "model_final.pth")]
     words = [*TINY, "OUTPUT_DIR", str(tmp_path), *weights]
     assert main(["eval", "--config-file", config, *words]) == 0
     assert json.loads(results.read_text()) == trained
+    assert said() == f"next: iif-d2 summary {tmp_path}"
     with pytest.raises(SystemExit) as stop:
         main(["train", "--config-file", "gone.yaml"])
     assert stop.value.code == 2

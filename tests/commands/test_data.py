@@ -22,7 +22,7 @@ WRITERS = {"COCO": write_coco, "YOLO": write_yolo, "VOC": write_voc}
 @pytest.mark.parametrize("form", WRITERS)
 def test_convert_writes_what_cocos_tools_read(form, tmp_path, capsys):
     source, out = str(WRITERS[form](tmp_path / "set")), tmp_path / "new" / "out.json"
-    assert main(["data", "convert", source, str(out)]) == 0
+    assert main(["data", "convert", source, "--output", str(out)]) == 0
     said = capsys.readouterr().out
     assert f"{out}: 4 images, 6 objects, 5 classes" in said and "next: iif-d2 data check" in said
     assert count_class_frequency(str(out)) == count_class_frequency(source)

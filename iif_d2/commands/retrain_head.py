@@ -68,7 +68,8 @@ def retrain_head(
     """Train new box classifiers on a trained detector's regions; box AP of each on DATASETS.TEST.
 
     The detector runs once over DATASETS.TRAIN and DATASETS.TEST, and `cache` keeps what its
-    classifier sees. Rows that the output folder has are not run again. Nothing is chosen.
+    classifier sees. Rows that the output folder has are not run again, but the checkpoint of a
+    single one is always written anew. Nothing is chosen.
 
     Args:
         config_file: the detector's config, with its own METHOD.
@@ -141,7 +142,7 @@ def retrain_head(
     torch.set_num_threads(1)  # for products as small as these, several threads wait for each other
     try:
         for recipe, of in tqdm(recipes, "retrain-head", unit="head"):
-            if table.has(recipe) and (not checkpoint or os.path.exists(checkpoint)):
+            if table.has(recipe) and not checkpoint:
                 continue
             try:
                 head = train_head(predictor, regions, recipe, of)
@@ -150,9 +151,10 @@ def retrain_head(
                     raise
                 table.add(recipe, {})
                 continue
+            metrics = score_head(head, regions, evaluator)
             if checkpoint:
                 save_head(model, head, of, output)
-            table.add(recipe, score_head(head, regions, evaluator))
+            table.add(recipe, metrics)
     finally:
         torch.set_num_threads(threads)
     said = [table.markdown(), "", f"{table.path}: every row"]

@@ -39,10 +39,11 @@ from ..files.untrusted import load_tensors
 from ..modeling import LongTailOutputLayers, LongTailRes5ROIHeads, LongTailROIHeads
 
 FORMAT = "iif_d2 regions 1"
-# Keys under MODEL on which no feature depends: `made_of` leaves out what begins with one.
+# Keys of MODEL and INPUT on which no feature depends: `made_of` leaves out what begins with one.
 _FREE = (
     "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.LONG_TAIL.", "MODEL.TIMM.PRETRAINED", "MODEL.MASK_ON",
     "MODEL.ROI_MASK_HEAD.", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+    "INPUT.COPY_PASTE.",
 )  # fmt: skip
 _REMEDY = "give the config and weights it was made with, or another --cache file"
 
@@ -91,6 +92,11 @@ def box_predictor(model: nn.Module) -> LongTailOutputLayers:
             "re-training a box classifier needs a GeneralizedRCNN with one long-tail box "
             "predictor; set MODEL.ROI_HEADS.NAME to LongTailROIHeads or LongTailRes5ROIHeads (a "
             "cascade has a classifier in each stage, on features of its own)"
+        )
+    if model.proposal_generator is None:
+        raise ConfigError(
+            "re-training a box classifier samples the proposals anew, and this detector computes "
+            "none; set MODEL.PROPOSAL_GENERATOR.NAME to RPN, not to PrecomputedProposals"
         )
     return model.roi_heads.box_predictor
 
@@ -150,6 +156,13 @@ def cached_regions(path: str, cfg: CfgNode, model: nn.Module) -> Regions:
         _write(path, collect_regions(cfg, model))
     regions = read_regions(path)
     check_made_of(path, regions.made_of, wanted, _REMEDY)
+    classes = box_predictor(model).num_classes
+    lowest, highest = int(regions.labels.min()), int(regions.labels.max())
+    if lowest < 0 or highest > classes:
+        raise DataError(
+            f"{path} has labels of {lowest} to {highest}, and the detector {classes} classes and "
+            f"a background; delete it, or give another --cache file"
+        )
     return regions
 
 
@@ -212,7 +225,8 @@ def collect_regions(cfg: CfgNode, model: nn.Module) -> Regions:
     predictor = box_predictor(model)
     found = made_of(cfg, model)
     options = LongTailDatasetMapper.from_config(cfg, is_train=True)
-    options.update(augmentations=build_augmentation(cfg, is_train=False), use_instance_mask=False)
+    options.update(augmentations=build_augmentation(cfg, is_train=False), copy_paste=None)
+    options["use_instance_mask"] = False
     test = shared_dicts(_test_set(cfg), filter_empty=False)
     train = training_dicts(cfg)
     _check_memory(cfg, len(train), len(test), predictor.cls_score.in_features)

@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ class HeadRecipe:
 
 
 def method_config(config_file: str, text: str, opts: Sequence[str]) -> CfgNode:
-    """The config with the method of a row, such as "IIF" or "IIF:VARIANT=base10,STATISTIC=image".
+    """The config with the method of a row, such as "IIF" or "PCB:BASE=IIF,IIF.VARIANT=base10".
 
     Raises:
         ConfigError: no such method or option; a second stage; one without a background.
@@ -88,17 +89,30 @@ def method_config(config_file: str, text: str, opts: Sequence[str]) -> CfgNode:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"{text}: write options as METHOD:KEY=VALUE,KEY=VALUE")
-        words += [f"MODEL.LONG_TAIL.{name}.{key.upper()}", value]
+        node, _, option = key.rpartition(".")
+        words += [f"MODEL.LONG_TAIL.{node or name}.{option.upper()}", value]
     cfg = load_config(config_file, [*opts, *words])
     build_method(name, config_frequency(cfg), **method_options(cfg))
     return cfg
 
 
 def options_text(cfg: CfgNode) -> str:
-    """The options of the config's method that are not its defaults, KEY=VALUE,KEY=VALUE."""
-    usual = default_options(find_method(cfg.MODEL.LONG_TAIL.METHOD))
-    options = {k: v for k, v in method_options(cfg).items() if k in usual and v != usual[k]}
-    return ",".join(f"{key.upper()}={value}" for key, value in options.items())
+    """The options of the config's method that are not its defaults, KEY=VALUE,KEY=VALUE.
+
+    Those of a method that it stands on are NAME.KEY=VALUE.
+    """
+    text = _changed(cfg.MODEL.LONG_TAIL.METHOD, method_options(cfg), "")
+    return ",".join(f"{key}={value}" for key, value in text.items())
+
+
+def _changed(name: str, options: dict[str, Any], prefix: str) -> dict[str, Any]:
+    usual = default_options(find_method(name))
+    found = {prefix + k.upper(): options[k] for k in usual if options[k] != usual[k]}
+    for role, own in options.items():
+        if isinstance(own, dict):  # such as base_options, of the method that base names
+            below = options[role.removesuffix("_options")]
+            found |= _changed(below, own, f"{below}.")
+    return found
 
 
 def train_head(

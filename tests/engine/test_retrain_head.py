@@ -19,6 +19,7 @@ from iif_d2.engine.retrain_head import (
     HeadRecipe,
     feature_scale,
     method_config,
+    options_text,
     score_head,
     train_head,
 )
@@ -87,7 +88,8 @@ def test_training_regions_are_sampled_as_in_training(trained):
 
 
 @pytest.mark.parametrize(
-    "text", ["IIF:VARIANT=constant", "Softmax", "Seesaw", "Sigmoid", "APA", "PCB:BASE=IIF"]
+    "text",
+    ["IIF:VARIANT=constant", "Softmax", "Seesaw", "Sigmoid", "APA", "PCB:BASE=IIF", "Calibrated"],
 )
 def test_a_head_is_trained_and_its_checkpoint_predicts_what_was_scored(text, trained, tmp_path):
     opts, cache = trained
@@ -209,6 +211,42 @@ def test_a_table_goes_on_where_it_was_and_only_with_its_own(trained, tmp_path, m
         )
 
 
+def test_the_checkpoint_is_of_the_call_that_names_it(trained, tmp_path):
+    opts, cache = trained
+    usual = {"output": str(tmp_path), "cache": cache, "iterations": 5, "batch": 16, "opts": opts}
+    weights = []
+    for name in ("IIF", "Softmax", "IIF"):
+        retrain_head(CONFIG, [name], **usual)
+        kept = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+        weights.append(kept["roi_heads.box_predictor.cls_score.weight"])
+        cfg = method_config(str(tmp_path / "config.yaml"), name, [])
+        load_trained_model(cfg)  # which refuses another method's weights
+    assert torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[1])
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 4
+
+
+def test_a_row_names_the_options_of_the_method_below(trained):
+    opts, _ = trained
+    more = [*opts, "MODEL.LONG_TAIL.IIF.VARIANT", "constant"]
+    text = options_text(method_config(CONFIG, "PCB:BASE=IIF", more))
+    assert text == "BASE=IIF,IIF.VARIANT=constant"
+    assert options_text(method_config(CONFIG, f"PCB:{text}", opts)) == text
+    assert options_text(method_config(CONFIG, "PCB:BASE=IIF", opts)) == "BASE=IIF"
+    over = options_text(method_config(CONFIG, "Calibrated:RULE=NorCal,NorCal.GAMMA=0.3", opts))
+    assert over == "RULE=NorCal,NorCal.GAMMA=0.3"
+
+
+def test_nothing_is_pasted_into_the_pictures(tiny_cfg, tmp_path):
+    path = str(tmp_path / "model.pth")
+    LongTailCheckpointer(finding_model(tiny_cfg(KIND)), str(tmp_path)).save("model")
+    found = []
+    for probability in ("0.0", "1.0"):
+        cfg = tiny_cfg(KIND, "MODEL.WEIGHTS", path, "INPUT.COPY_PASTE.PROB", probability)
+        found.append(collect_regions(cfg, load_trained_model(cfg)))
+    assert torch.equal(found[0].features, found[1].features)
+    assert found[0].made_of == found[1].made_of
+
+
 def test_another_detectors_cache_and_a_damaged_one_are_refused(trained, tmp_path):
     opts, cache = trained
     cfg = method_config(CONFIG, "Softmax", opts)
@@ -220,6 +258,11 @@ def test_another_detectors_cache_and_a_damaged_one_are_refused(trained, tmp_path
     other = method_config(CONFIG, "Softmax", [*opts, "INPUT.MIN_SIZE_TEST", "48"])
     with pytest.raises(ConfigError, match=r"INPUT.MIN_SIZE_TEST \(64, now 48\)"):
         cached_regions(cache, other, load_trained_model(other))
+    content = torch.load(cache, weights_only=True)
+    content["labels"][3] = 5
+    torch.save(content, tmp_path / "labels.pth")
+    with pytest.raises(DataError, match="has labels of . to 5, and the detector 4 classes"):
+        cached_regions(str(tmp_path / "labels.pth"), cfg, load_trained_model(cfg))
     half = tmp_path / "half.pth"
     with open(cache, "rb") as file:
         half.write_bytes(file.read()[:4000])
@@ -241,6 +284,9 @@ def test_what_cannot_be_retrained_is_refused_in_words(trained, tiny_cfg, tmp_pat
     ):
         with pytest.raises(ConfigError, match=message):
             retrain_head(CONFIG, [text], output=str(tmp_path), cache=cache, opts=opts)
+    given = tiny_cfg(KIND, "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals")
+    with pytest.raises(ConfigError, match="PrecomputedProposals"):
+        box_predictor(build_model(given))
     cascade = build_model(tiny_cfg("cascade_mask_rcnn_R_18_FPN_iif"))
     with pytest.raises(ConfigError, match="a cascade has a classifier in each stage"):
         box_predictor(cascade)

@@ -289,6 +289,19 @@ def carried_config(text: str, where: str, overrides: Sequence[str] = ()) -> CN:
     return cfg
 
 
+def flat(node: CN, parent: str = "") -> Iterator[tuple[str, Any]]:
+    """The node's keys by their full names, such as SOLVER.BASE_LR, and their values.
+
+    Args:
+        parent: the full name of the node itself, with a dot behind; of a whole config "".
+    """
+    for key, value in node.items():
+        if isinstance(value, CN):
+            yield from flat(value, f"{parent}{key}.")
+        else:
+            yield f"{parent}{key}", value
+
+
 def without_files(cfg: CN) -> CN:
     """A copy, not frozen, in which no key names a file, a folder, an address or a data set."""
     cfg, default = cfg.clone(), _default_config()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from ..config import carried_config
+from ..config import carried_config, flat
 from ..errors import CheckpointError, ConfigError, DataError, built_from_config
 from ..frequency import ClassFrequency
 
@@ -74,7 +74,7 @@ def check_size(cfg: CfgNode, checkpoint: dict[str, Any], path: str) -> None:
     weights = checkpoint["model"]
     most = max(len(weights), _FEW)
     remedy = "package or save the model again, or give its config by --config-file FILE"
-    for key, value in _values(cfg):
+    for key, value in flat(cfg):
         long = isinstance(value, (list, tuple)) and len(value) > _LONGEST
         if long or (key.endswith(_LAYERS) and value > most):
             raise CheckpointError(
@@ -98,11 +98,3 @@ def check_size(cfg: CfgNode, checkpoint: dict[str, Any], path: str) -> None:
             f"checkpoint {path} has {there:,} numbers, and the model of its config {needed:,}; "
             f"{remedy}"
         )
-
-
-def _values(cfg: CfgNode, parent: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from _values(value, f"{parent}{key}.")
-        else:
-            yield f"{parent}{key}", value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -170,6 +170,7 @@ def draw_folder(
     for _, model in models if dataset else ():
         check_class_names(model, dataset)
     class_names, groups = _classes(*models[0])
+    judge = _judge(dataset) if annotations else None
     rows, records = [], []
     for file, picture in zip(files, tqdm(pictures, desc="drawing", unit="picture")):
         path, image_id = picture["file_name"], picture.get("image_id")
@@ -184,7 +185,7 @@ def draw_folder(
                 about = {"file_name": path, "image_id": image_id, "model": title}
                 about |= {"class": label, "class_name": class_names[label]}
                 records.append(about | result)
-        right = _marks(dataset, image_id, shown) if annotations else [None] * len(shown)
+        right = judge(image_id, shown) if judge else [None] * len(shown)
         panels = [
             draw_detections(image, found, class_names, groups, marks)
             for found, marks in zip(shown, right)
@@ -231,8 +232,9 @@ def _chosen(name: str, records: Sequence[dict], image_ids: Sequence[str]) -> lis
     return [by_id[image_id] for image_id in dict.fromkeys(image_ids)]
 
 
-def _marks(dataset: str, image_id: int | str, shown: Sequence[Detections]) -> list:
-    """Which detections are right, None for the objects, which are the first of `shown`."""
+def _judge(dataset: str) -> Callable[[int | str, Sequence[Detections]], list]:
+    """A function of an image's id and what is shown of it, whose first are the objects: which
+    detections are right, and None for the objects."""
     from detectron2.data import MetadataCatalog
 
     from ..evaluation import dataset_ground_truth
@@ -241,10 +243,14 @@ def _marks(dataset: str, image_id: int | str, shown: Sequence[Detections]) -> li
     truth = None
     if MetadataCatalog.get(dataset).get("json_file"):  # else every class counts
         truth = dataset_ground_truth(dataset)
-    marks: list = [None]
-    for found in shown[1:]:
-        counts = truth and truth.looked_for(truth.index(image_id), found.classes)
-        marks.append(judged(found, shown[0], counts)[0])
+
+    def marks(image_id: int | str, shown: Sequence[Detections]) -> list:
+        marks: list = [None]
+        for found in shown[1:]:
+            counts = truth and truth.looked_for(truth.index(image_id), found.classes)
+            marks.append(judged(found, shown[0], counts)[0])
+        return marks
+
     return marks
 
 

@@ -39,20 +39,26 @@ def _count_labels(path: str) -> ClassFrequency:
     doubt = crowds_doubt(labels.categories, labels.classes, labels.crowds)
     if doubt:
         logger.warning("%s: %s", path, doubt)
-    frequency = _count_pairs(names, *labels[1:])
+    frequency = count_pairs(names, *labels[1:])
     groups = stated_groups([category.frequency for category in labels.categories])
     frequency = dataclasses.replace(frequency, class_groups=groups)
     _compare_with_stated(path, labels.categories, frequency)
     return frequency
 
 
-def _count_pairs(
+def count_pairs(
     names: Sequence[str],
     images: np.ndarray,
     classes: np.ndarray,
     crowds: np.ndarray,
     num_images: int,
 ) -> ClassFrequency:
+    """The counts of M objects; a class of crowds alone, from which nothing is learnt, counts as
+    unseen.
+
+    Args:
+        images, classes, crowds: int64, int64 and bool (M,).
+    """
     from ..annotations.columns import crowds_only
 
     unseen = crowds_only(classes, crowds, len(names))
@@ -80,7 +86,7 @@ def count_dicts(dicts: Iterable[dict], class_names: Sequence[str] | None) -> Cla
             f"classes; category_id is contiguous and starts at 0 in Detectron2's format"
         )
     images = np.asarray(images, dtype=np.int64)
-    return _count_pairs(class_names, images, classes, np.asarray(crowds, dtype=bool), num_images)
+    return count_pairs(class_names, images, classes, np.asarray(crowds, dtype=bool), num_images)
 
 
 def _compare_with_stated(path: str, categories: list[Any], frequency: ClassFrequency) -> None:

@@ -20,6 +20,7 @@ from ..files.tables import markdown_table
 from ..frequency import ClassFrequency
 from ..groups import GROUP_LIMITS, GROUPS, check_group_limits, stated_groups
 from .converting import WholeFile, check_output, images_option
+from .counting import count_pairs
 from .duplicates import near_duplicates
 from .instances import image_path
 from .stratify import Labels, stratify
@@ -179,11 +180,9 @@ def counted(file: Annotations, chosen: np.ndarray) -> ClassFrequency:
     """As `count_class_frequency` counts the chosen images."""
     images = np.repeat(np.arange(len(file)), np.diff(file.first))
     inside = chosen[images]
-    single = np.bincount(file.classes[inside & ~file.crowds], minlength=len(file.categories)) > 0
-    inside &= single[file.classes]
     names = [category.name for category in file.categories]
-    counted = ClassFrequency.from_pairs(
-        names, images[inside], file.classes[inside], int(chosen.sum())
+    counted = count_pairs(
+        names, images[inside], file.classes[inside], file.crowds[inside], int(chosen.sum())
     )
     groups = stated_groups([category.frequency for category in file.categories])
     return dataclasses.replace(counted, class_groups=groups)

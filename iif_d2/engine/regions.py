@@ -26,6 +26,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..config import flat
 from ..data import (
     LongTailDatasetMapper,
     prepare_workers,
@@ -39,7 +40,11 @@ from ..files.untrusted import load_tensors
 from ..modeling import LongTailOutputLayers, LongTailRes5ROIHeads, LongTailROIHeads
 
 FORMAT = "iif_d2 regions 1"
-# Keys of MODEL and INPUT on which no feature depends: `made_of` leaves out what begins with one.
+# `made_of` has the keys that begin with one of these,
+_DECISIVE = (
+    "MODEL.", "INPUT.", "DATASETS.TRAIN", "DATASETS.TEST", "DATALOADER.FILTER_EMPTY_ANNOTATIONS",
+)  # fmt: skip
+# but for those on which no feature depends.
 _FREE = (
     "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.LONG_TAIL.", "MODEL.TIMM.PRETRAINED", "MODEL.MASK_ON",
     "MODEL.ROI_MASK_HEAD.", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST",
@@ -113,21 +118,11 @@ def made_of(cfg: CfgNode, model: nn.Module) -> dict[str, str]:
         require_registered(name)
         json_file = MetadataCatalog.get(name).get("json_file")
         found[f"the data of {name}"] = content_key(json_file) if json_file else "no json"
-    keys = {**flat(cfg.MODEL, "MODEL."), **flat(cfg.INPUT, "INPUT.")}
-    keys["DATASETS.TRAIN"], keys["DATASETS.TEST"] = map(
-        str, (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
-    )
-    keys["DATALOADER.FILTER_EMPTY_ANNOTATIONS"] = str(cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
-    return found | {key: value for key, value in keys.items() if not key.startswith(_FREE)}
-
-
-def flat(node: CfgNode, prefix: str) -> dict[str, str]:
-    """The node's keys by their full names, and their values as text."""
-    found = {}
-    for key, value in node.items():
-        of_key = flat(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else None
-        found.update({f"{prefix}{key}": str(value)} if of_key is None else of_key)
-    return found
+    return found | {
+        key: str(value)
+        for key, value in flat(cfg)
+        if key.startswith(_DECISIVE) and not key.startswith(_FREE)
+    }
 
 
 def check_made_of(path: str, before: dict[str, str], now: dict[str, str], remedy: str) -> None:

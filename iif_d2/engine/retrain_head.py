@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from ..annotations.decoding import decode_json
 from ..checkpoint import LongTailCheckpointer
-from ..config import load_config
+from ..config import flat, load_config
 from ..data import config_frequency
 from ..errors import ConfigError, DataError, DivergedError
 from ..evaluation import LongTailEvaluator
@@ -33,7 +33,7 @@ from ..files import csv_text, write_atomically
 from ..files.tables import markdown_table
 from ..methods import build_method, default_options, find_method, method_options
 from ..modeling import CosineLinear, LongTailOutputLayers
-from .regions import Regions, check_made_of, flat
+from .regions import Regions, check_made_of
 
 NORM = 8.0  # mean length of a feature while the classifier trains
 WARM_UP = 0.05  # share of the iterations over which the rate rises; then it falls along a cosine
@@ -304,19 +304,13 @@ class HeadTable:
 
 def _setting(cfg: CfgNode) -> dict[str, str]:
     """The keys beside those of the regions on which a row depends."""
-    keys = {
-        **flat(cfg.MODEL.ROI_HEADS, "MODEL.ROI_HEADS."),
-        **flat(cfg.TEST, "TEST."),
-        **flat(cfg.SOLVER, "SOLVER."),
-        **flat(cfg.MODEL.LONG_TAIL, "MODEL.LONG_TAIL."),
-    }
     wanted = (
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST",
         "TEST.DETECTIONS_PER_IMAGE", "SOLVER.MOMENTUM", "SOLVER.WEIGHT_DECAY",
         "MODEL.LONG_TAIL.CLASSIFIER", "MODEL.LONG_TAIL.COSINE_SCALE", "MODEL.LONG_TAIL.FREQUENCY",
         "MODEL.LONG_TAIL.GROUP_LIMITS",
     )  # fmt: skip
-    return {key: keys[key] for key in wanted}
+    return {key: str(value) for key, value in flat(cfg) if key in wanted}
 
 
 def _spread(values: list[float]) -> str:

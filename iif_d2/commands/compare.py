@@ -12,6 +12,7 @@ from ..errors import ConfigError, DataError, UnknownNameError
 from ..files import write_atomically
 from ..user_modules import import_modules
 from .arguments import add_launcher_arguments, add_overrides
+from .own_data import RECIPE, OwnData, add_data_arguments
 
 if TYPE_CHECKING:
     from ..engine.compare import Row
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="results.csv of another machine: what it has is not run",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="say what is done and stop")
+    add_data_arguments(parser)
     add_launcher_arguments(parser, "each run")
     add_overrides(parser, "KEY VALUE overrides for every run; DATALOADER.NUM_WORKERS is 0")
 
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> str:
         jobs=args.jobs,
         earlier=args.earlier,
         train=not args.list,
+        data=OwnData.of(args),
         opts=args.opts,
         imports=args.imports,
         launcher=args.launcher,
@@ -76,6 +79,7 @@ def compare(
     jobs: int | None = None,
     earlier: str = "",
     train: bool = True,
+    data: OwnData | None = None,
     opts: Sequence[str] = (),
     imports: Sequence[str] = (),
     launcher: str = "",
@@ -98,6 +102,7 @@ def compare(
         jobs: runs at once, each a process of one thread; by default one, with a launcher all.
         earlier: results.csv of another machine; what it has is not run, and is in the table.
         train: False runs nothing.
+        data: annotations and folders of your own, in place of the config's data sets.
         opts: KEY VALUE overrides of every run.
         imports: modules that every run imports first, such as one that registers your data.
         launcher, launcher_options: start each run as a job; see `engine.jobs.Jobs`.
@@ -122,14 +127,18 @@ def compare(
         raise ConfigError(f"--jobs is {jobs}; at least one run at a time")
     if "TEST.EVAL_PERIOD" in opts:
         raise ConfigError("TEST.EVAL_PERIOD: a compared run is evaluated once, at its end")
+    data = data or OwnData({})
+    if data.files and not (config_file or rows_file):
+        config_file = RECIPE
     if bool(rows_file) == bool(config_file and methods):
         raise ConfigError("give --config-file and --methods, or else --rows-file")
     import_modules(imports)
+    begun_with = [*(["--config-file", config_file] if config_file else []), *data.words(), *opts]
+    opts = [*data.overrides(), *opts]
     if rows_file:
         every, figures = read_rows_file(rows_file)
     else:
         every, figures = method_rows(config_file, methods, opts), Figures()
-    begun_with = [*(["--config-file", config_file] if config_file else []), *opts]
     _check_options(output, begun_with)
     todo = [(row, seed) for row in _chosen(every, rows) for seed in seeds or range(row.seeds)]
     known = read_table(earlier) if earlier else {}
@@ -138,7 +147,7 @@ def compare(
         raise ConfigError(f"{every[0].config}: DATASETS.TEST is empty; name a set to compare on")
     if train:
         start = Jobs(launcher, os.path.join(output, "jobs"), launcher_options) if launcher else None
-        train_rows(output, every, _not_in(known, todo), opts, jobs, imports, start)
+        train_rows(output, every, _not_in(known, todo), opts, jobs, imports, start, data.register)
     return "\n".join(_write(output, every, _all_runs(output, every, known), figures, cfg))
 
 

@@ -22,7 +22,6 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--val", metavar="FILE", help="validation annotations")
     data.add_argument("--images", metavar="DIR", help="folder of the pictures; YOLO, VOC know it")
     data.add_argument("--val-images", metavar="DIR", help="of --val; by default --images")
-    data.add_argument("--output", metavar="DIR", help="OUTPUT_DIR of the config")
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,16 @@ class OwnData:
         return cls(files)
 
     def register(self) -> None:
+        """Under `NAMES`, in this process."""
         from ..data import register_long_tail_instances
 
         for key, (path, folder) in self.files.items():
             register_long_tail_instances(NAMES[key], path, folder)
+
+    def words(self) -> list[str]:
+        """The files and folders as the command line names them."""
+        return [word for key, (path, folder) in self.files.items()
+                for word in (f"--{key}", path, folder or "")]  # fmt: skip
 
     def overrides(self) -> list[str]:
         """The KEY VALUE pairs that fit a config to these data: names, classes, kind of masks.

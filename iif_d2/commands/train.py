@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dist-url", default="auto", help="where machines meet, such as tcp://HOST:PORT"
     )
     add_data_arguments(parser)
+    parser.add_argument("--output", metavar="DIR", help="OUTPUT_DIR of the config")
     add_overrides(parser, "KEY VALUE overrides of the config; KEY=VALUE for a .py")
 
 

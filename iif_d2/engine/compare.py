@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -111,6 +111,7 @@ def train_rows(
     jobs: int | None = None,
     imports: Sequence[str] = (),
     launcher: Jobs | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> None:
     """Run these (row, seed)s in their order, `jobs` at a time; what is done is not run again.
 
@@ -124,6 +125,7 @@ def train_rows(
         jobs: by default one at a time, or all that the launcher takes.
         imports: modules that each run imports first.
         launcher: starts each run as a job.
+        prepare: what each run's process calls first, such as one that registers data.
 
     Raises:
         DataError: a run failed; those after it are not started.
@@ -135,8 +137,8 @@ def train_rows(
         for row, seed in todo:
             words = _command_line(output, row, seed, by_name.get(row.base), opts, imports)
             before_it = done.get((row.base, seed))
-            folder = row.folder(output, seed)
-            run = functools.partial(_run_one, row.name, seed, folder, words, before_it, launcher)
+            of_child = (words, row.folder(output, seed), prepare)
+            run = functools.partial(_run_one, row, seed, of_child, before_it, launcher)
             done[row.name, seed] = pool.submit(run)
         bar = tqdm(as_completed(done.values()), total=len(done), desc="compare", unit="run")
         usual = signal.signal(signal.SIGTERM, _stop)
@@ -174,13 +176,13 @@ def _command_line(
 
 
 def _run_one(
-    name: str,
+    row: Row,
     seed: int,
-    folder: str,
-    words: list[str],
+    of_child: tuple[list[str], str, Callable[[], None] | None],
     before_it: Future | None,
     launcher: Jobs | None,
 ) -> str:
+    name, folder = row.name, of_child[1]
     if read_run(name, seed, folder).results is not None:
         return f"{name} {seed} was done"
     if before_it is not None:
@@ -188,14 +190,14 @@ def _run_one(
     os.makedirs(folder, exist_ok=True)
     if launcher is not None:
         try:
-            launcher.run(_child, words, folder)
+            launcher.run(_child, *of_child)
         except IIFError as error:
             log = os.path.join(folder, "run.log")
             raise DataError(f"{name}, seed {seed}, failed: {error}; see {log}") from error
         return f"{name} {seed}"
-    process = get_context("spawn").Process(target=_child, args=(words, folder))
+    process = get_context("spawn").Process(target=_child, args=of_child)
     process.start()
-    if "--resume" in words:  # it trains
+    if row.trains:
         _follow(process, f"{name}, seed {seed}", folder)
     process.join()
     if process.exitcode:
@@ -224,7 +226,7 @@ def _iterations(folder: str) -> tuple[int, int | None]:
     return done, total
 
 
-def _child(words: list[str], folder: str) -> None:
+def _child(words: list[str], folder: str, prepare: Callable[[], None] | None) -> None:
     """A run by itself, so that its time and memory are its own; what it prints goes to a file."""
     log = os.open(os.path.join(folder, "run.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
@@ -232,6 +234,8 @@ def _child(words: list[str], folder: str) -> None:
     torch.set_num_threads(1)
     start = time.time()
     try:
+        if prepare is not None:
+            prepare()
         main(add_import_argument(default_argument_parser()).parse_args(words))
     finally:
         _add_cost(folder, time.time() - start)

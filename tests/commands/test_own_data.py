@@ -20,6 +20,11 @@ SMALL = [word for pair in zip(TINY[::2], TINY[1::2]) if pair[0] not in OWN for w
 @pytest.fixture
 def own(tmp_path):
     yield make_dataset(tmp_path / "images")[0]
+    forget()
+
+
+def forget():
+    """As a new process begins."""
     for name in NAMES.values():
         if name in DatasetCatalog.list():
             DatasetCatalog.remove(name)
@@ -59,3 +64,19 @@ def test_what_does_not_go_together_is_a_sentence(own, tmp_path, capsys):
     ):
         assert main(["train", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_methods_are_compared_on_them(own, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--config-file", CONFIG, "--methods", "Softmax", "NorCal", "--output", str(out)]
+    data = ["--train", str(own), "--val", str(own), "--images", str(tmp_path / "images")]
+    small = [*SMALL, "SOLVER.MAX_ITER", "1"]
+    assert main(["compare", *words, *data, *small]) == 0
+    assert "| NorCal |" in capsys.readouterr().out and (out / "results.csv").is_file()
+    inference = out / "runs" / "norcal" / "seed0" / "inference"
+    assert list(load_results(inference / "results.json")) == [NAMES["val"]]
+    other = [*data[:3], str(tmp_path / "other.json"), *data[4:]]
+    (tmp_path / "other.json").write_text(own.read_text())
+    forget()
+    assert main(["compare", *words, *other, *small]) == 2
+    assert "was begun with" in capsys.readouterr().err

@@ -89,7 +89,8 @@ def _run(main: Callable[[Namespace], Any], args: Namespace) -> None:
             message = in_words(error)
             if message is None:
                 raise
-            logger.error("%s", error, extra=LOG_ONLY)
+            if logger.hasHandlers():  # else there is no log.txt, and Python's last resort speaks
+                logger.error("%s", error, extra=LOG_ONLY)
             _say(message)
             if comm.get_world_size() > 1:
                 leave_others(EXIT_BAD_INPUT)

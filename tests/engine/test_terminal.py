@@ -43,6 +43,16 @@ def test_without_arguments_there_is_the_usage_and_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_before_there_is_a_log_is_said_once(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", str(ROOT / "train_net.py"), "--config-file", "gone.yaml"],
+        cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )  # fmt: skip
+    assert result.returncode == EXIT_BAD_INPUT
+    assert result.stderr.startswith("error: config file gone.yaml does not exist")
+    assert result.stderr.count("gone.yaml") == 1
+
+
 @pytest.mark.parametrize("flag", ["--eval-only", "--resume", "--num-gpus=2"])
 def test_an_option_behind_the_overrides_is_not_taken_for_one(tmp_path, capsys, flag):
     code, said = run([*CONFIG, "OUTPUT_DIR", str(tmp_path / "out"), flag], capsys)

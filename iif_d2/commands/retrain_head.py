@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import ConfigError, DivergedError
 from .arguments import add_model_arguments
+from .own_data import OwnData, add_data_arguments
 
 EXAMPLE = """iif-d2 retrain-head --config-file output/softmax/config.yaml --methods Softmax IIF \\
     --output output/heads MODEL.WEIGHTS output/softmax/model_final.pth"""
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", type=int, default=2000, help="steps; default 2000")
     parser.add_argument("--batch", type=int, default=512, help="regions a step; default 512")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default 0")
+    add_data_arguments(parser)
     add_model_arguments(parser)
 
 
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> str:
         iterations=args.iterations,
         batch=args.batch,
         seeds=args.seeds,
-        opts=args.opts,
+        opts=[*OwnData.of(args).overrides(), *args.opts],
     )
 
 

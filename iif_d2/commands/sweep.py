@@ -15,6 +15,7 @@ from ..errors import ConfigError, DataError
 from ..files import csv_text, write_atomically
 from ..user_modules import import_modules
 from .arguments import add_launcher_arguments, add_model_arguments
+from .own_data import NAMES, OwnData, add_data_arguments
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset",
         help="a registered data set, best one that the model was not trained on, all of it; by "
-        "default a slice of DATASETS.TRAIN's first",
+        "default --val, or a slice of DATASETS.TRAIN's first",
     )
     parser.add_argument(
         "--images-per-class", type=int,
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--masks", type=int, default=3, help="mask AP for so many best; default 3")
     add_setting_arguments(parser)
+    add_data_arguments(parser)
     add_launcher_arguments(parser, "the whole sweep, which is one pass over the images,")
     add_model_arguments(parser)
 
@@ -127,7 +129,10 @@ def sweep(args: argparse.Namespace) -> str:
     from ..plots.sweep_plot import draw_sweep
 
     settings(args)  # refuses an unknown name before anything is loaded
-    cfg = load_config(args.config_file, args.opts)
+    own = OwnData.of(args)
+    cfg = load_config(args.config_file, [*own.overrides(), *args.opts])
+    if "val" in own.files and not args.dataset:
+        args.dataset = NAMES["val"]
     name, images, about = _images(cfg, args)
     truth = dataset_ground_truth(name)
     if not truth.has_annotations:

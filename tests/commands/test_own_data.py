@@ -31,7 +31,7 @@ def forget():
             MetadataCatalog.remove(name)
 
 
-def test_it_trains_and_evaluates(own, tmp_path):
+def test_it_trains_evaluates_and_goes_on_from_there(own, tmp_path):
     data = ["--val", str(own), "--images", str(tmp_path / "images")]
     trained, tested = tmp_path / "trained", tmp_path / "tested"
     words = ["--config-file", CONFIG, "--output", str(trained), *data, "--train", str(own)]
@@ -42,6 +42,14 @@ def test_it_trains_and_evaluates(own, tmp_path):
     weights = ["MODEL.WEIGHTS", str(trained / "model_final.pth")]
     assert main(["eval", *words, *weights]) == 0
     assert load_results(tested / "inference" / "results.json") == first
+    forget()
+    config = ["--config-file", str(trained / "config.yaml"), *data, *weights]
+    assert main(["sweep", *config, "--output", str(tmp_path / "sweep"), "--variants", "raw"]) == 0
+    assert (tmp_path / "sweep" / "sweep.csv").is_file()
+    forget()
+    heads = ["--methods", "Softmax", "--iterations", "1", "--output", str(tmp_path / "heads")]
+    assert main(["retrain-head", *heads, *config, "--train", str(own)]) == 0
+    assert (tmp_path / "heads" / "results.csv").is_file()
 
 
 def test_boxes_alone_train_no_masks(own, tmp_path):

@@ -4,14 +4,18 @@ A page of a method, of the config keys or of the commands is made from what is r
 it is never out of date. Markers in a page's Markdown, each on a line of its own:
 
     <!-- table: FILE | FIRST HEAD | ... -->   the table of FILE whose header starts like this
+
+The notebook is a page, too, with the outputs that are kept in it.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import inspect
 import io
+import json
 import logging
 import os
 import re
@@ -32,6 +36,7 @@ from iif_d2.methods import METHOD_REGISTRY, LongTailMethod, default_options, opt
 logger = logging.getLogger("mkdocs.hooks")
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARK = ROOT / "projects" / "benchmark"
+NOTEBOOK = ROOT / "projects" / "notebooks" / "mini_lvis.ipynb"
 TABLE = re.compile(r"^<!-- table: (?P<file>[^|]+?) (?P<header>\|.*?) *-->$", re.MULTILINE)
 CODE_OF = """::: {}.{}
     options:
@@ -59,14 +64,16 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
-    """Add the generated pages, and the benchmark's figures."""
+    """Add the generated pages, the benchmark's figures and the notebook's."""
+    story, pictures = notebook_page(json.loads(NOTEBOOK.read_text(encoding="utf-8")))
     pages = {
+        "notebook.md": story,
         "methods/index.md": methods_page(),
         "keys.md": keys_page(),
         "commands.md": commands_page(),
     }
     pages |= {f"methods/{name}.md": method_page(name) for name in method_names()}
-    for uri, content in pages.items():
+    for uri, content in (pages | pictures).items():
         files.append(File.generated(config, uri, content=content))
     for path in sorted(BENCHMARK.glob("*.png")):
         uri = f"images/benchmark/{path.name}"
@@ -274,6 +281,33 @@ def help_of(name: str) -> str:
     ):
         main([name, "--help"])
     return said.getvalue().strip()
+
+
+# -- the notebook ----------------------------------------------------------------------------------
+
+
+def notebook_page(notebook: dict) -> tuple[str, dict[str, bytes]]:
+    """A notebook's json as Markdown, and its pictures by their place among the pages."""
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source.replace("](../../docs/", "]("))
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            shown = output.get("data", {})
+            if "image/png" in shown:
+                place = f"images/notebook/{len(pictures) + 1}.png"
+                pictures[place] = base64.b64decode(shown["image/png"])
+                parts.append(f"![What the code above draws]({place})")
+            elif "text/markdown" in shown:
+                parts.append("".join(shown["text/markdown"]))
+            else:
+                said = "".join(output.get("text", shown.get("text/plain", ""))).rstrip()
+                parts.append(f"```text\n{said}\n```")
+    return "\n\n".join(parts), pictures
 
 
 # -- text ------------------------------------------------------------------------------------------

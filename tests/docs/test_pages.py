@@ -81,6 +81,30 @@ def test_the_commands_page_has_every_help(hooks):
     assert max(map(len, page.splitlines())) < 300
 
 
+def test_the_notebooks_page_has_its_text_code_and_outputs(hooks):
+    png = {"data": {"image/png": "iVBORw==", "text/plain": "<Figure>"}}
+    cells = [
+        {"cell_type": "markdown", "source": ["# Why\n", "[more](../../docs/why.md)"]},
+        {"cell_type": "code", "source": ["f()"], "outputs": [{"text": ["a\n", "b\n"]}, png]},
+        {
+            "cell_type": "code",
+            "source": "g()",
+            "outputs": [png, {"data": {"text/markdown": "|x|"}}],
+        },
+    ]
+    page, pictures = hooks.notebook_page({"cells": cells})
+    assert page.split("\n\n") == [
+        "# Why\n[more](why.md)",
+        "```python\nf()\n```",
+        "```text\na\nb\n```",
+        "![What the code above draws](images/notebook/1.png)",
+        "```python\ng()\n```",
+        "![What the code above draws](images/notebook/2.png)",
+        "|x|",
+    ]
+    assert set(pictures.values()) == {b"\x89PNG"} and len(pictures) == 2
+
+
 def test_plain_text_keeps_its_characters(hooks):
     import markdown
 

@@ -44,7 +44,7 @@ class APA(DropLoss):
     ) -> None:
         require_at_least(self, LEAST if learnt else 0, lam=lam)
         require_at_least(self, LEAST, kap=kap)
-        self.learnt = learnt
+        self.learnt, self.start = learnt, (float(lam), float(kap))
         self.reads = Reads("APA, learnt" if learnt else f"APA {lam:g} {kap:g}")
         super().__init__(frequency, background, threshold)
         self.lam = nn.Parameter(torch.tensor(float(lam))) if learnt else lam
@@ -74,9 +74,9 @@ class APA(DropLoss):
         return -F.logsigmoid(scaled - math.log(self.lam)) / self.lam
 
     def _inverse_link(self, probability: float) -> float:
-        lam, log_p = float(self.lam), math.log(probability)
+        (lam, kap), log_p = self.start, math.log(probability)
         odds = math.expm1(-lam * log_p) / lam if lam else -log_p  # exp(-kap z)
-        return -math.log(odds) / float(self.kap)
+        return -math.log(odds) / kap
 
     def _loss_without_rows(self, logits: Tensor) -> Tensor:
         zero = super()._loss_without_rows(logits)  # the pair has a gradient on every rank

@@ -1,10 +1,9 @@
-"""The generated pages hold what is registered, and the recipes page the recipes."""
+"""The generated pages hold what is registered."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -131,28 +130,3 @@ def test_a_page_that_would_load_from_the_network_is_found(hooks):
     assert not found(
         '<link rel="canonical" href="https://a.b"><script src="c.js"><a href="https://d">'
     )
-
-
-def test_the_recipes_page_has_the_commands_of_the_zoo():
-    """Config and overrides of each row, but for the folder that it writes to."""
-    zoo = set()
-    for line in re.findall(r"`python train_net\.py (.*)` \|$", _text("MODEL_ZOO.md"), re.MULTILINE):
-        words = shlex.split(line)
-        config = Path(words[words.index("--config-file") + 1]).name
-        rest = words[words.index("--config-file") + 2 :]
-        if "OUTPUT_DIR" in rest:
-            place = rest.index("OUTPUT_DIR")
-            del rest[place : place + 2]
-        zoo.add((config, "--eval-only" in words, *rest))
-    page = set()
-    rows = re.findall(
-        r"\| `(\S+\.yaml)` \| (?:`(.*)`)? *\|$", _text("docs/recipes.md"), re.MULTILINE
-    )
-    for config, add in rows:
-        words = shlex.split(add)
-        page.add((config, "--eval-only" in words, *(w for w in words if w != "--eval-only")))
-    assert page == zoo and len(rows) > 70
-
-
-def _text(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Each recipe of MODEL_ZOO.md, narrowed, trains two steps and evaluates on its own data set's format."""
+"""Each recipe of docs/recipes.md, narrowed, trains two steps and evaluates on its own data set's format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iif_d2.engine import LongTailTrainer
 from iif_d2.methods import LongTailMethod
 
 from .recipe_data import small_data
-from .test_recipes import DISTINCT, R50, REFERENCE, RIVALS, RUNS
+from .recipes import AT_TEST, DISTINCT, R50, REFERENCE, ROWS, SOFTMAX
 
 IMAGE_COUNT_SUMS = {"lvis_v1": 360_952, "lvis_v0.5": 201_417, "coco_2017": 342_996}
 
@@ -46,12 +46,10 @@ def data(tmp_path_factory):
         yield from small_data(tmp_path_factory.mktemp("datasets"))
 
 
-@pytest.mark.parametrize(
-    "run", [*DISTINCT, *(pytest.param(run, id=name) for name, run in RIVALS.items())]
-)
-def test_two_steps_and_an_evaluation(run, tmp_path):
-    recipe = run.expected()
-    cfg = run.load(*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path))
+@pytest.mark.parametrize("row", DISTINCT)
+def test_two_steps_and_an_evaluation(row, tmp_path):
+    recipe = row.expected()
+    cfg = row.load(*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path))
     torch.manual_seed(0)
     trainer = LongTailTrainer(cfg)
     for name, module in trainer.model.named_modules():
@@ -113,14 +111,14 @@ def check_weights(model, recipe):
             assert method.weight[-1].item() == 1.0
 
 
-@pytest.mark.parametrize("method", ["iif", "logit_adjustment", "norcal"])
+@pytest.mark.parametrize("method", AT_TEST)
 def test_a_post_hoc_method_is_the_softmax_model_with_other_scores(method):
-    softmax = RUNS["lvis_v1/mask_rcnn_R_50_FPN_1x_softmax"].load().clone()
-    run = RUNS[f"lvis_v1/mask_rcnn_R_50_FPN_1x_post_hoc_{method}"]
-    assert run.evaluates_only and run.config == R50
-    cfg = run.load().clone()
-    assert cfg.MODEL.WEIGHTS == f"{softmax.OUTPUT_DIR}/model_final.pth"
-    layer = build_model(run.load(*NARROW, "MODEL.DEVICE", "cpu")).roi_heads.box_predictor.method
+    softmax = SOFTMAX.load().clone()
+    [row] = [row for row in ROWS.values() if row.method == method]
+    assert row.config == R50
+    cfg = row.load().clone()
+    assert cfg.MODEL.WEIGHTS == f"{SOFTMAX.output}/model_final.pth"
+    layer = build_model(row.load(*NARROW, "MODEL.DEVICE", "cpu")).roi_heads.box_predictor.method
     logits, labels = torch.randn(6, 1204), torch.tensor([0, 3, 1203, 1202, 7, 7])
     assert torch.equal(layer.loss(logits, labels), F.cross_entropy(logits, labels))
     assert not torch.equal(layer.probabilities(logits), logits.softmax(dim=1))
@@ -132,15 +130,14 @@ def test_a_post_hoc_method_is_the_softmax_model_with_other_scores(method):
 
 @pytest.mark.parametrize("method", ["disalign", "logn"])
 def test_a_second_stage_stands_on_the_softmax_model(method, tmp_path):
-    softmax = RUNS["lvis_v1/mask_rcnn_R_50_FPN_1x_softmax"]
-    run = RUNS[f"lvis_v1/mask_rcnn_R_50_FPN_stage2_{method}"]
-    assert run.load().MODEL.WEIGHTS == f"{softmax.output}/model_final.pth"
+    row = ROWS[f"lvis_v1/mask_rcnn_R_50_FPN_stage2_{method}"]
+    assert row.load().MODEL.WEIGHTS == f"{SOFTMAX.output}/model_final.pth"
     options = [*NARROW, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
-    first = build_model(softmax.load(*options)).state_dict()
+    first = build_model(SOFTMAX.load(*options)).state_dict()
     torch.save({"model": first}, tmp_path / "softmax.pth")
     # Without warm-up: its first rates are too small for a float32 alpha of 1 to move.
     weights = ["MODEL.WEIGHTS", str(tmp_path / "softmax.pth"), "SOLVER.WARMUP_ITERS", "0"]
-    trainer = LongTailTrainer(run.load(*options, *weights))
+    trainer = LongTailTrainer(row.load(*options, *weights))
     trainer.resume_or_load(resume=False)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.max_iter = 2

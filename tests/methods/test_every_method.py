@@ -87,6 +87,14 @@ def test_number_of_logits(name, background):
 
 
 @every_method
+def test_it_is_built_without_numbers(name, background):
+    """As the model of a checkpoint's own config is, to see that it is no larger than those."""
+    with torch.device("meta"):
+        method = build_method(name, random_frequency(NUM_CLASSES), background)
+        method.init_classifier(torch.nn.Linear(3, method.num_logits))
+
+
+@every_method
 @pytest.mark.parametrize("num_classes", [2, NUM_CLASSES])
 def test_loss_is_a_finite_scalar_with_a_gradient(name, background, num_classes):
     method = build(name, background, num_classes)

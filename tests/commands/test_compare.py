@@ -32,37 +32,6 @@ PROJECT = Path(__file__).parents[2] / "projects" / "benchmark"
 CONFIG = "Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
 
 
-@pytest.fixture
-def started(monkeypatch):
-    """Runs in this process, and what was started: (row's folder, command line)."""
-    words_of = []
-
-    class Process:
-        exitcode = 0
-
-        def __init__(self, target, args):
-            self.args = args
-
-        def start(self):
-            words, folder, _ = self.args
-            words_of.append((folder, words))
-            parser = engine.add_import_argument(engine.default_argument_parser())
-            engine.main(parser.parse_args(words))
-
-        def is_alive(self):
-            return False
-
-        def join(self):
-            pass
-
-    class Context:
-        pass
-
-    Context.Process = Process
-    monkeypatch.setattr(engine, "get_context", lambda kind: Context)
-    return words_of
-
-
 def bench(out, *words):
     """The project's own benchmark."""
     return main(

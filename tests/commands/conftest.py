@@ -1,5 +1,6 @@
 """What the tests of commands share: the runs of a comparison in this process."""
 
+import threading
 import types
 
 import pytest
@@ -9,8 +10,9 @@ from iif_d2.engine import compare as engine
 
 @pytest.fixture
 def started(monkeypatch):
-    """Runs in this process, and what was started: (row's folder, command line)."""
+    """Runs in this process, one at a time, and what was started: (row's folder, command line)."""
     words_of = []
+    alone = threading.Lock()  # Detectron2 keeps a run's storage and loggers in the process
 
     class Process:
         exitcode = 0
@@ -22,7 +24,8 @@ def started(monkeypatch):
             words, folder, _ = self.args
             words_of.append((folder, words))
             parser = engine.add_import_argument(engine.default_argument_parser())
-            engine.main(parser.parse_args(words))
+            with alone:
+                engine.main(parser.parse_args(words))
 
         def is_alive(self):
             return False

@@ -133,7 +133,7 @@ def train_rows(
     by_name = {row.name: row for row in rows}
     done: dict[tuple[str, int], Future] = {}
     jobs = jobs or (1 if launcher is None else max(1, len(todo)))
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool, launcher or contextlib.nullcontext():
         for row, seed in todo:
             words = _command_line(output, row, seed, by_name.get(row.base), opts, imports)
             before_it = done.get((row.base, seed))
@@ -145,10 +145,8 @@ def train_rows(
         try:
             for future in bar:
                 bar.set_postfix_str(future.result())
-        except BaseException as error:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            if launcher is not None and not isinstance(error, Exception):
-                launcher.cancel()
             raise
         finally:
             signal.signal(signal.SIGTERM, usual)

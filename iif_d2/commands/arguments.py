@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ..groups import GROUP_LIMITS
+
 # Where a config key starts: Detectron2's sections and this package's, and the keys outside of one.
 SECTIONS = (
     "MODEL", "MODEL_EMA", "DATASETS", "DATALOADER", "INPUT", "SOLVER", "TEST", "LOG", "GLOBAL",
@@ -28,15 +30,53 @@ def add_old_spelling(parser: argparse.ArgumentParser, old: str, **kwargs: Any) -
     parser.add_argument(old, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **kwargs)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """`--config-file`, and KEY VALUE overrides."""
-    parser.add_argument("--config-file", required=True, help="the config it was trained with")
+    parser.add_argument(
+        "--config-file", default="", required=required, help="the config it was trained with"
+    )
     add_overrides(parser, "MODEL.WEIGHTS FILE and other KEY VALUE overrides of the config")
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--config-file`, and KEY VALUE overrides, beside weights that mostly carry their config."""
+    parser.add_argument(
+        "--config-file", default="",
+        help="a yaml config, where the checkpoint carries none; KEY VALUE overrides may stand "
+        "anywhere",
+    )  # fmt: skip
+    parser.set_defaults(opts=[])
 
 
 def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
     """KEY VALUE pairs, anywhere on the command line, kept in `opts`."""
     parser.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE", help=help)
+
+
+def add_images(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """`--images`, beside annotations in any format."""
+    parser.add_argument(
+        "--images", metavar="DIR",
+        help="the folder that image paths start from; YOLO and Pascal VOC say it themselves",
+    )  # fmt: skip
+
+
+def add_group_limits(parser: argparse.ArgumentParser) -> None:
+    """`--group-limits`, checked by `check_group_limits`."""
+    parser.add_argument(
+        "--group-limits", nargs=2, type=int, default=GROUP_LIMITS, metavar=("RARE", "COMMON"),
+        help="as MODEL.LONG_TAIL.GROUP_LIMITS: images of a rare and of a common class at most, "
+        f"where the source does not state groups; default {GROUP_LIMITS}",
+    )  # fmt: skip
+
+
+def add_confidence(
+    parser: argparse.ArgumentParser, default: float = 0.5, what: str = "least score"
+) -> None:
+    """`--confidence`, the least score of a detection."""
+    parser.add_argument(
+        "--confidence", type=float, default=default, help=f"{what}; default {default}"
+    )
 
 
 def add_launcher_arguments(parser: argparse.ArgumentParser, what: str) -> None:

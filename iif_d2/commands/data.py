@@ -6,8 +6,7 @@ import argparse
 import os
 
 from ..errors import ConfigError
-from ..groups import GROUP_LIMITS
-from .arguments import add_old_spelling, closed_by
+from .arguments import add_group_limits, add_images, add_old_spelling, closed_by
 
 _SOURCE = (
     "a COCO or LVIS json, a YOLO data.yaml, Pascal VOC xml, or a folder of one of them; of several "
@@ -49,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep images together that have one value of this field, such as video_id, or with "
         "near-duplicates those that look nearly the same",
     )  # fmt: skip
-    _add_images(split)
+    add_images(split)
+    add_group_limits(split)
     split.set_defaults(run=_split)
 
     check = commands.add_parser(
@@ -65,20 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--near-duplicates", action="store_true",
         help="also look for pictures of both that look nearly the same",
     )  # fmt: skip
-    _add_images(check)
+    add_images(check)
+    add_group_limits(check)
     check.set_defaults(run=_check)
-
-
-def _add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--images", metavar="DIR",
-        help="the folder that image paths start from; YOLO and Pascal VOC say it themselves",
-    )  # fmt: skip
-    parser.add_argument(
-        "--group-limits", nargs=2, type=int, default=GROUP_LIMITS, metavar=("RARE", "COMMON"),
-        help="images of a rare and of a common class at most, where the source does not state "
-        f"groups; default {GROUP_LIMITS}",
-    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> str | tuple[str, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..files import write_atomically
-from .arguments import add_old_spelling, add_overrides
+from .arguments import add_confidence, add_model_arguments, add_old_spelling
 from .drawn import drawn_names, keep_apart, picture_files, save_picture
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train", action="store_true", help="of the package's own demo: train both models first"
     )
-    parser.add_argument("--confidence", type=float, default=0.5, help="least score; default 0.5")
+    add_confidence(parser)
     add_old_spelling(parser, "--confidence-threshold", dest="confidence", type=float)
     parser.add_argument(
         "--beside", nargs=2, metavar=("CONFIG", "WEIGHTS"), help="a second model, drawn beside"
@@ -52,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--figure", help="also all pictures below each other, in this file")
     parser.add_argument("--json", help="also all detections, in this file")
-    parser.add_argument("--config-file", default="", help="the config the model was trained with")
-    add_overrides(parser, "MODEL.WEIGHTS FILE and other KEY VALUE overrides of the config")
+    add_model_arguments(parser, required=False)
 
 
 def run(args: argparse.Namespace) -> str:

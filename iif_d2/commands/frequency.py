@@ -10,6 +10,7 @@ from ..errors import ConfigError, UnknownNameError
 from ..files import csv_text, read_ahead, write_atomically
 from ..files.tables import markdown_table
 from ..groups import GROUP_LIMITS, check_group_limits, group_sizes, sparse_groups
+from .arguments import add_group_limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,11 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--statistic", default="image", help="image (default) or instance")
     parser.add_argument("--normalizer", default="sum", help="sum (default) or images")
-    parser.add_argument(
-        "--group-limits", nargs=2, type=int, default=GROUP_LIMITS, metavar=("RARE", "COMMON"),
-        help="as MODEL.LONG_TAIL.GROUP_LIMITS: images of a rare and of a common class at most, "
-        f"where the json does not state groups; default {GROUP_LIMITS}",
-    )  # fmt: skip
+    add_group_limits(parser)
 
 
 def run(args: argparse.Namespace) -> str:

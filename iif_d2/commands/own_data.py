@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
+from .arguments import add_images
 
 RECIPE = "LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
 NAMES = {"train": "own_train", "val": "own_val"}  # in DATASETS.TRAIN and DATASETS.TEST
@@ -20,7 +21,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--train", metavar="FILE", help="training annotations")
     data.add_argument("--val", metavar="FILE", help="validation annotations")
-    data.add_argument("--images", metavar="DIR", help="folder of the pictures; YOLO, VOC know it")
+    add_images(data)
     data.add_argument("--val-images", metavar="DIR", help="of --val; by default --images")
 
 

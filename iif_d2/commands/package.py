@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .arguments import add_weights_arguments
+
 if TYPE_CHECKING:
     from ..evaluation.results import Results
 
@@ -29,10 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results", default="",
         help="results.json for the card; default the run's own, where it is this checkpoint's",
     )  # fmt: skip
-    parser.add_argument(
-        "--config-file", default="", help="where the checkpoint carries none; a yaml config"
-    )
-    parser.set_defaults(opts=[])  # KEY VALUE pairs, which stand anywhere
+    add_weights_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> str:

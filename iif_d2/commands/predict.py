@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomically
+from .arguments import add_confidence, add_weights_arguments
 from .drawn import drawn_names, keep_apart, picture_files, save_picture
 
 if TYPE_CHECKING:
@@ -29,15 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", default="", metavar="DIR", help="folder for the drawn pictures")
     parser.add_argument("--json", default="", help="file for the detections, as COCO has results")
-    parser.add_argument("--confidence", type=float, default=0.5, help="least score; default 0.5")
+    add_confidence(parser)
     parser.add_argument("--batch", type=int, default=1, help="pictures at once; default 1")
     parser.add_argument("--device", default="", help="such as cpu; default a GPU, if there is one")
-    parser.add_argument(
-        "--config-file",
-        default="",
-        help="where the checkpoint carries none; KEY VALUE overrides may stand anywhere",
-    )
-    parser.set_defaults(opts=[])  # KEY VALUE pairs, which stand anywhere
+    add_weights_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .arguments import add_old_spelling
+from .arguments import add_confidence, add_old_spelling
 
 EXAMPLE = "iif-d2 report output/softmax output/iif --output report.html"
 
@@ -20,10 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pictures", type=int, default=6, help="pictures to show; default 6")
     parser.add_argument("--image-ids", nargs="+", default=[], help="show these pictures instead")
-    parser.add_argument(
-        "--confidence", type=float, default=0.3,
-        help="detections below count neither in the pictures nor in the confusions; default 0.3",
-    )  # fmt: skip
+    below = "detections below count neither in the pictures nor in the confusions"
+    add_confidence(parser, 0.3, below)
     add_old_spelling(parser, "--confidence-threshold", dest="confidence", type=float)
     parser.add_argument(
         "--bootstrap", type=int, default=1000,

@@ -24,6 +24,10 @@ COMMANDS = (
     ),
     ("what helps on it", "iif-d2 compare --config-file CONFIG --methods Softmax IIF NorCal"),
 )
+_ABOUT = (
+    "mini_lvis: 60 classes of coloured shapes, 3 to 450 training pictures each; mask AP on 480 "
+    "pictures. "
+)
 _THRESHOLD = 0.3
 _LOOKED_AT = 60  # pictures
 
@@ -50,27 +54,14 @@ def showcase(output: str = "output/demo", *, train: bool = False, pictures: int 
     from ..evaluation.comparison import read_run
 
     os.makedirs(output, exist_ok=True)
-    rows = _trained(output) if train else _packaged()
+    rows, weights, trained = _trained(output) if train else _packaged()
     train_rows(output, rows, [(row, 0) for row in rows], jobs=2)
     runs = [read_run(row.name, 0, row.folder(output, 0)) for row in rows]
     softmax, iif = (
         next(row.folder(output, 0) for row in rows if row.name == name)
         for name in ("Softmax", "IIF")
     )
-    weights = {
-        "Softmax": os.path.join(softmax, "model_final.pth") if train else _zoo("softmax"),
-        "IIF": os.path.join(iif, "model_final.pth") if train else _zoo("iif"),
-    }
-    about = (
-        "mini_lvis: 60 classes of coloured shapes, 3 to 450 training pictures each; mask AP on 480 "
-        "pictures. "
-    )
-    about += (
-        "Both models went on from one detector without a classifier, for 150 steps of 8 pictures: "
-        "a demo, no benchmark."
-        if train
-        else "Both models were trained for 600 steps of 8 pictures by one recipe."
-    )
+    about = _ABOUT + trained
     commands = [(what, words.format(iif=weights["IIF"])) for what, words in COMMANDS]
     report = _report(output, softmax, iif)
     links = [("the report: what changed, class by class", os.path.basename(report))]
@@ -88,8 +79,8 @@ def _zoo(name: str) -> str:
     return zoo_model(f"mini_lvis_{name}")
 
 
-def _packaged() -> list[Row]:
-    """The models of the package, evaluated as they are."""
+def _packaged() -> tuple[list[Row], dict[str, str], str]:
+    """Rows, weights by row, and how they were trained: the package's models as they are."""
     from ..engine.compare import Row
 
     def row(name: str, model: str, *options: str) -> Row:
@@ -102,11 +93,13 @@ def _packaged() -> list[Row]:
     norcal = ("MODEL.LONG_TAIL.METHOD", "NorCal", "MODEL.LONG_TAIL.FREQUENCY", counts)
     norcal += ("MODEL.LONG_TAIL.NorCal.GAMMA", "0.3")  # as in Base-Mini-Lite0-FPN.yaml
     rows = [row("Softmax", "softmax"), row(NORCAL, "softmax", *norcal)]
-    return [*rows, row("IIF", "iif")]
+    weights = {"Softmax": _zoo("softmax"), "IIF": _zoo("iif")}
+    trained = "Both models were trained for 600 steps of 8 pictures by one recipe."
+    return [*rows, row("IIF", "iif")], weights, trained
 
 
-def _trained(output: str) -> list[Row]:
-    """Both trained from the packaged softmax detector, less its classifier."""
+def _trained(output: str) -> tuple[list[Row], dict[str, str], str]:
+    """The same of both, trained from the packaged softmax detector, less its classifier."""
     import torch
 
     from ..checkpoint.reading import read_checkpoint
@@ -120,10 +113,16 @@ def _trained(output: str) -> list[Row]:
         content = io.BytesIO()
         torch.save({"model": kept}, content)
         write_atomically(start, content.getvalue())
-    return [
+    rows = [
         Row(name, CONFIG, ("MODEL.LONG_TAIL.METHOD", name, "MODEL.WEIGHTS", start))
         for name in ("Softmax", "IIF")
     ]
+    weights = {row.name: os.path.join(row.folder(output, 0), "model_final.pth") for row in rows}
+    trained = (
+        "Both models went on from one detector without a classifier, for 150 steps of 8 pictures: "
+        "a demo, no benchmark."
+    )
+    return rows, weights, trained
 
 
 def _table(runs: list[Run]) -> list[str]:
@@ -183,9 +182,11 @@ def _page(
     names, groups = first.class_names, first.groups
     looked_at = []
     for record in DatasetCatalog.get(DATASET):
+        if len(looked_at) == _LOOKED_AT:
+            break
         truth = Detections.from_annotations(record)
         rare = groups[truth.classes] == "r"
-        if rare.any() and len(looked_at) < _LOOKED_AT:
+        if rare.any():
             image = read_picture(record["file_name"])
             found = [model(image, confidence=_THRESHOLD) for model in models.values()]
             judgements = [judged(one, truth) for one in found]

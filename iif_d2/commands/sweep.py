@@ -100,13 +100,9 @@ def run(args: argparse.Namespace) -> str:
 
     if not args.launcher:
         return sweep(args)
-    jobs = Jobs(args.launcher, os.path.join(args.output, "jobs"), args.launcher_options)
-    try:
+    folder = os.path.join(args.output, "jobs")
+    with Jobs(args.launcher, folder, args.launcher_options) as jobs:
         return jobs.run(_with_imports, args)
-    except BaseException as error:
-        if not isinstance(error, Exception):
-            jobs.cancel()
-        raise
 
 
 def _with_imports(args: argparse.Namespace) -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, BinaryIO
 
 import torch
@@ -20,7 +21,8 @@ from .dicts import DatasetDicts
 
 logger = logging.getLogger(__name__)
 
-_kept: dict[Any, Any] | None = None
+# Each thread has its own: two that enter and leave in turns would leave one set behind.
+_kept: ContextVar[dict[Any, Any] | None] = ContextVar("kept", default=None)
 
 
 @contextlib.contextmanager
@@ -30,13 +32,12 @@ def dicts_kept(kept: dict[Any, Any] | None = None) -> Iterator[None]:
     Args:
         kept: where they are kept, for as long as the caller likes; by default inside only.
     """
-    global _kept
-    before = _kept
-    _kept = kept if kept is not None else {} if before is None else before
+    before = _kept.get()
+    token = _kept.set(kept if kept is not None else {} if before is None else before)
     try:
         yield
     finally:
-        _kept = before
+        _kept.reset(token)
 
 
 def training_dicts(cfg: CfgNode) -> list[dict] | DatasetDicts | Dataset:
@@ -53,11 +54,12 @@ def shared_dicts(
     """`detection_dicts`, by `load_once`. All processes have to call it."""
     names = (names,) if isinstance(names, str) else tuple(names)
     key = names, args, tuple(sorted(kwargs.items()))
-    if _kept is not None and key in _kept:
-        return _kept[key]
+    kept = _kept.get()
+    if kept is not None and key in kept:
+        return kept[key]
     dicts = load_once(lambda: detection_dicts(names, *args, **kwargs))
-    if _kept is not None:
-        _kept[key] = dicts
+    if kept is not None:
+        kept[key] = dicts
     return dicts
 
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from tqdm import tqdm
+from yaml import YAMLError
 
 from ..config import config_path, load_config
 from ..errors import DataError, IIFError, UnknownNameError
@@ -133,7 +134,7 @@ def train_rows(
     by_name = {row.name: row for row in rows}
     done: dict[tuple[str, int], Future] = {}
     jobs = jobs or (1 if launcher is None else max(1, len(todo)))
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool, launcher or contextlib.nullcontext():
         for row, seed in todo:
             words = _command_line(output, row, seed, by_name.get(row.base), opts, imports)
             before_it = done.get((row.base, seed))
@@ -145,10 +146,8 @@ def train_rows(
         try:
             for future in bar:
                 bar.set_postfix_str(future.result())
-        except BaseException as error:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            if launcher is not None and not isinstance(error, Exception):
-                launcher.cancel()
             raise
         finally:
             signal.signal(signal.SIGTERM, usual)
@@ -210,20 +209,26 @@ def _follow(process: BaseProcess, name: str, folder: str) -> None:
     with tqdm(desc=name, unit="step", leave=False, delay=1) as bar:
         while process.is_alive():
             process.join(2)
-            done, bar.total = _iterations(folder)
-            bar.update(done - bar.n)
+            if bar.total is None:
+                bar.total = _iterations_in_all(folder)
+            bar.update(_iterations_done(folder) - bar.n)
 
 
-def _iterations(folder: str) -> tuple[int, int | None]:
-    """How many a run has done, and will do, by what it has written so far; None: not known."""
-    done, total = 0, None
-    with contextlib.suppress(OSError, ValueError, LookupError, AttributeError):
+def _iterations_in_all(folder: str) -> int | None:
+    """How many a run will do, by its config.yaml; None until that is written whole."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, IIFError, YAMLError):
         with open(os.path.join(folder, "config.yaml"), encoding="utf-8") as file:
-            total = parse_yaml(file.read(), file.name)["SOLVER"]["MAX_ITER"]
+            return parse_yaml(file.read(), file.name)["SOLVER"]["MAX_ITER"]
+    return None
+
+
+def _iterations_done(folder: str) -> int:
+    """How many a run has done, by the metrics it has written."""
+    with contextlib.suppress(OSError, ValueError, LookupError, AttributeError):
         with open(os.path.join(folder, "metrics.json"), "rb") as file:
             file.seek(max(0, os.path.getsize(file.name) - (1 << 16)))
-            done = json.loads(file.read().splitlines()[-1]).get("iteration", -1) + 1
-    return done, total
+            return json.loads(file.read().splitlines()[-1]).get("iteration", -1) + 1
+    return 0
 
 
 def _child(words: list[str], folder: str, prepare: Callable[[], None] | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ _MINUTES = {"slurm": 24 * 60, "local": 30 * 24 * 60}
 class Jobs:
     """Starts jobs that end, and give their result, as functions do. Used by many threads at once.
 
+    As a context it cancels its jobs when an interruption leaves it, such as Ctrl-C or SIGTERM; an
+    error lets those that were started end.
+
     Args:
         launcher: one of `LAUNCHERS`.
         folder: of the jobs' files; Slurm's machines have to see it.
@@ -27,6 +31,11 @@ class Jobs:
 
     Raises:
         ConfigError: submitit or Slurm is not here, or an option is none.
+
+    Examples:
+        >>> with Jobs("local", "output/jobs") as jobs:
+        ...     jobs.run(max, 1, 2)
+        2
     """
 
     def __init__(self, launcher: str, folder: str, options: Sequence[str] = ()) -> None:
@@ -50,6 +59,18 @@ class Jobs:
         except OSError as error:
             raise DataError(f"{folder} cannot be written: {error.strerror}") from None
         self._jobs: list[Any] = []
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and not isinstance(error, Exception):
+            self.cancel()
 
     def run(self, function: Callable, *args: Any) -> Any:
         """What the function returns, or the `IIFError` that it raises; waits for its job.

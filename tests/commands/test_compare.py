@@ -32,37 +32,6 @@ PROJECT = Path(__file__).parents[2] / "projects" / "benchmark"
 CONFIG = "Mini-InstanceSegmentation/mask_rcnn_R_18_FPN_iif.yaml"
 
 
-@pytest.fixture
-def started(monkeypatch):
-    """Runs in this process, and what was started: (row's folder, command line)."""
-    words_of = []
-
-    class Process:
-        exitcode = 0
-
-        def __init__(self, target, args):
-            self.args = args
-
-        def start(self):
-            words, folder, _ = self.args
-            words_of.append((folder, words))
-            parser = engine.add_import_argument(engine.default_argument_parser())
-            engine.main(parser.parse_args(words))
-
-        def is_alive(self):
-            return False
-
-        def join(self):
-            pass
-
-    class Context:
-        pass
-
-    Context.Process = Process
-    monkeypatch.setattr(engine, "get_context", lambda kind: Context)
-    return words_of
-
-
 def bench(out, *words):
     """The project's own benchmark."""
     return main(
@@ -71,16 +40,40 @@ def bench(out, *words):
 
 
 def test_how_far_a_run_is_stands_in_what_it_writes(tmp_path):
-    assert engine._iterations(str(tmp_path)) == (0, None)
-    (tmp_path / "config.yaml").write_text("SOLVER: {MAX_ITER: 600}\n")
-    assert engine._iterations(str(tmp_path)) == (0, 600)
-    (tmp_path / "metrics.json").touch()
-    assert engine._iterations(str(tmp_path)) == (0, 600)
+    config, metrics, folder = tmp_path / "config.yaml", tmp_path / "metrics.json", str(tmp_path)
+    assert engine._iterations_in_all(folder) is None and engine._iterations_done(folder) == 0
+    for cut in ("", "SEED: 1\n", "SOLVER:", "SOLVER: {MAX"):  # while it is written
+        config.write_text(cut)
+        assert engine._iterations_in_all(folder) is None
+    config.write_text("SOLVER: {MAX_ITER: 600}\n")
+    assert engine._iterations_in_all(folder) == 600
+    metrics.touch()
+    assert engine._iterations_done(folder) == 0
     lines = [json.dumps({"iteration": i, "loss": [0.1] * 9000}) for i in (19, 39)]
-    (tmp_path / "metrics.json").write_text("\n".join([*lines, '{"segm/AP": 1, "iteration": 59}']))
-    assert engine._iterations(str(tmp_path)) == (60, 600)
-    (tmp_path / "metrics.json").write_text("\n".join([*lines, '{"iteration": 5']))  # half a line
-    assert engine._iterations(str(tmp_path)) == (0, 600)
+    metrics.write_text("\n".join([*lines, '{"segm/AP": 1, "iteration": 59}']))
+    assert engine._iterations_done(folder) == 60
+    metrics.write_text("\n".join([*lines, '{"iteration": 5']))  # half a line
+    assert engine._iterations_done(folder) == 0
+
+
+def test_a_runs_config_is_read_until_it_is_known(tmp_path, monkeypatch):
+    texts = iter(["", "SOLVER: {MAX_ITER: 600}\n"])
+    reads = []
+
+    class Process:
+        alive = 5
+
+        def is_alive(self):
+            self.alive -= 1
+            return self.alive
+
+        def join(self, seconds):
+            (tmp_path / "config.yaml").write_text(next(texts, "SOLVER: {MAX_ITER: 7}\n"))
+
+    read = engine.parse_yaml
+    monkeypatch.setattr(engine, "parse_yaml", lambda *a: reads.append(a) or read(*a))
+    engine._follow(Process(), "a run", str(tmp_path))
+    assert len(reads) == 2
 
 
 @pytest.mark.parametrize("name", ["rows.yaml", "rows_sgd.yaml"])

@@ -73,6 +73,15 @@ def test_what_goes_wrong_in_a_job_is_said(project):
         jobs.run(int, "no number")
 
 
+def test_an_interruption_ends_the_jobs_and_an_error_does_not(tmp_path, monkeypatch):
+    jobs, cancelled = Jobs("local", str(tmp_path)), []
+    monkeypatch.setattr(jobs, "cancel", lambda: cancelled.append(1))
+    for error, times in ((DataError("bad"), 0), (KeyboardInterrupt(), 1), (SystemExit(143), 2)):
+        with pytest.raises(type(error)), jobs:
+            raise error
+        assert len(cancelled) == times
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

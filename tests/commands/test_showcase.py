@@ -7,38 +7,16 @@ from iif_d2.commands import main, showcase
 from iif_d2.commands.demo import draw_folder
 from iif_d2.config import load_config
 from iif_d2.data.mini_lvis import make_mini_lvis
-from iif_d2.engine import compare as engine
 from iif_d2.zoo import zoo_model
 
 DATASET = "few_of_mini_lvis"
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(started, tmp_path, monkeypatch):
     """A few pictures in place of mini_lvis_val, and runs in this process."""
     from iif_d2 import register_long_tail_instances
 
-    class Process:
-        exitcode = 0
-
-        def __init__(self, target, args):
-            self.words = args[0]
-
-        def start(self):
-            parser = engine.add_import_argument(engine.default_argument_parser())
-            engine.main(parser.parse_args(self.words))
-
-        def is_alive(self):
-            return False
-
-        def join(self):
-            pass
-
-    class Context:
-        pass
-
-    Context.Process = Process
-    monkeypatch.setattr(engine, "get_context", lambda kind: Context)
     monkeypatch.setattr(showcase, "DATASET", DATASET)
     few_of(make_mini_lvis(tmp_path, "val"), tmp_path / "few.json")
     register_long_tail_instances(DATASET, tmp_path / "few.json", tmp_path / "mini_lvis")
@@ -71,7 +49,8 @@ def test_the_packaged_models_are_compared_on_a_page(here, capsys):
 
 
 def test_training_starts_from_a_detector_without_a_classifier(here, monkeypatch):
-    trained = showcase._trained(str(here))
+    trained, weights, _ = showcase._trained(str(here))
+    assert weights["IIF"] == str(here / "runs" / "iif" / "seed0" / "model_final.pth")
     assert [row.name for row in trained] == ["Softmax", "IIF"] and all(r.trains for r in trained)
     cfg = load_config(trained[1].config, list(trained[1].options))
     assert cfg.MODEL.LONG_TAIL.METHOD == "IIF" and cfg.SOLVER.MAX_ITER == 150

@@ -4,6 +4,7 @@ import glob
 import os
 import pickle
 import tempfile
+import threading
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch.distributed as dist
 from detectron2.data import get_detection_dataset_dicts
 
 from iif_d2 import register_long_tail_instances
-from iif_d2.data import TrainingBatches, dicts_kept, sharing
+from iif_d2.data import TrainingBatches, dicts_kept, shared_dicts, sharing
 from iif_d2.errors import DataError
 from iif_d2.process_group import end_process_group
 
@@ -109,3 +110,20 @@ def test_an_epochs_schedule_and_its_loader_load_once(tiny_cfg, monkeypatch):
     assert len(calls) == 3  # nothing is kept for later
     with dicts_kept():
         assert sharing.training_dicts(cfg) is sharing.training_dicts(cfg)
+
+
+def test_what_is_kept_is_gone_when_two_threads_have_left_in_turns(dataset_name):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def other():
+        with dicts_kept():
+            inside.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=other)
+    with dicts_kept():
+        thread.start()
+        assert inside.wait(10)
+    go_on.set()
+    thread.join()
+    assert shared_dicts(dataset_name) is not shared_dicts(dataset_name)

@@ -6,7 +6,6 @@ import os
 from functools import partial
 
 import pytest
-import torch
 
 from iif_d2.engine import LongTailTrainer
 from iif_d2.engine.best import BestModel
@@ -73,18 +72,10 @@ def whole(dataset, tmp_path_factory):
     return folder
 
 
-def load(folder, name):
-    state = torch.load(folder / f"{name}.pth", weights_only=True)
-    if "trainer" in state:
-        runs.forget_times(state)
-    state["config"] = runs.without_place(state["config"])
-    return state
-
-
 def test_training_ends_after_the_patience(whole):
-    final, best = load(whole, "model_final"), load(whole, "model_best")
+    final, best = runs.load(whole, "model_final"), runs.load(whole, "model_best")
     assert final["iteration"] == 7 and best["iteration"] == 3
-    assert not runs.difference(best["model"], load(whole, "model_0000003")["model"])
+    assert not runs.difference(best["model"], runs.load(whole, "model_0000003")["model"])
     assert runs.difference(best["model"], final["model"])
     assert "trainer" not in best and best["methods"] == final["methods"]
     assert (whole / "last_checkpoint").read_text() == "model_final.pth"
@@ -109,7 +100,7 @@ def test_a_resumed_run_ends_there_too(whole, dataset, tmp_path, moment, code):
     for _ in range(2):  # also where it has ended
         runs.train_to_end(folder, dataset, *OPTIONS, sabotage=scripted, resume=True)
         for name in ("model_final", "model_best"):
-            assert not runs.difference(load(whole, name), load(folder, name))
+            assert not runs.difference(runs.load(whole, name), runs.load(folder, name))
         assert runs.metrics(whole) == runs.metrics(folder)
 
 

@@ -50,21 +50,13 @@ def train(script, folder, *flags):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def load(folder, name):
-    state = torch.load(folder / f"{name}.pth", weights_only=True)
-    if "trainer" in state:
-        runs.forget_times(state)
-    state["config"] = runs.without_place(state["config"])
-    return state
-
-
 def test_two_processes_resumed_end_the_same(dataset, tmp_path):
     script = tmp_path / "train_net.py"
     script.write_text(SCRIPT.format(json=str(dataset[0]), images=str(dataset[1])))
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     train(script, whole)
-    final = load(whole, "model_final")
-    assert final["iteration"] == 5 and load(whole, "model_best")["iteration"] == 1
+    final = runs.load(whole, "model_final")
+    assert final["iteration"] == 5 and runs.load(whole, "model_best")["iteration"] == 1
     # Each rank has evaluated the average, which is the same.
     learned = final["trainer"]["hooks"][WeightAverage.__name__]["weights"]
     for rank in (0, 1):
@@ -79,4 +71,4 @@ def test_two_processes_resumed_end_the_same(dataset, tmp_path):
     (resumed / "last_checkpoint").write_text("model_0000003.pth")
     train(script, resumed, "--resume")
     for name in ("model_final", "model_best"):
-        assert not runs.difference(load(whole, name), load(resumed, name))
+        assert not runs.difference(runs.load(whole, name), runs.load(resumed, name))

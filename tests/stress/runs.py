@@ -108,11 +108,7 @@ def _record_order(trainer: type, path: str) -> None:
 
 def assert_same(one: Path, other: Path) -> None:
     """Two runs ended alike: every tensor and number of the last checkpoint, metrics, order."""
-    states = [torch.load(f / "model_final.pth", weights_only=True) for f in (one, other)]
-    for state in states:
-        forget_times(state)
-        state["config"] = without_place(state["config"])
-    differs = difference(*states)
+    differs = difference(load(one, "model_final"), load(other, "model_final"))
     assert not differs, f"{other}: model_final.pth differs in {differs}"
     for what, of in (
         ("metrics.json", metrics),
@@ -120,6 +116,15 @@ def assert_same(one: Path, other: Path) -> None:
         ("order of images", _order),
     ):
         assert of(one) == of(other), f"{other}: {what} differs"
+
+
+def load(folder: Path, name: str) -> dict:
+    """A checkpoint without what may differ between runs that end alike."""
+    state = torch.load(folder / f"{name}.pth", weights_only=True)
+    if "trainer" in state:
+        forget_times(state)
+    state["config"] = without_place(state["config"])
+    return state
 
 
 def without_place(config: str) -> dict:

@@ -21,8 +21,8 @@ SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-demo: $(READY)  ## train softmax and IIF on mini_lvis, compare them in a table and on a page of pictures
-	@$(PY) -W ignore -m iif_d2 demo --train --output $(DEMO)
+demo: $(READY)  ## train softmax and IIF on mini_lvis, compare them in a table and on a page of pictures; ARGS=-v shows all logs
+	@$(PY) -W ignore -m iif_d2 demo --train --output $(DEMO) $(ARGS)
 
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile

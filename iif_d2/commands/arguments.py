@@ -48,6 +48,13 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(opts=[])
 
 
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """`--verbose`, of commands that start runs."""
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="print what the runs log, too, without bars"
+    )
+
+
 def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
     """KEY VALUE pairs, anywhere on the command line, kept in `opts`."""
     parser.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE", help=help)

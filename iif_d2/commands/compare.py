@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, DataError, UnknownNameError
 from ..files import write_atomically
 from ..user_modules import import_modules
-from .arguments import add_launcher_arguments, add_overrides
+from .arguments import add_launcher_arguments, add_overrides, add_verbose
 from .own_data import RECIPE, OwnData, add_data_arguments
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--earlier", default="", metavar="CSV",
         help="results.csv of another machine: what it has is not run",
     )  # fmt: skip
+    add_verbose(parser)
     parser.add_argument("--list", action="store_true", help="say what is done and stop")
     add_data_arguments(parser)
     add_launcher_arguments(parser, "each run")
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> str:
         earlier=args.earlier,
         train=not args.list,
         data=OwnData.of(args),
+        verbose=args.verbose,
         opts=args.opts,
         imports=args.imports,
         launcher=args.launcher,
@@ -80,6 +82,7 @@ def compare(
     earlier: str = "",
     train: bool = True,
     data: OwnData | None = None,
+    verbose: bool = False,
     opts: Sequence[str] = (),
     imports: Sequence[str] = (),
     launcher: str = "",
@@ -103,6 +106,7 @@ def compare(
         earlier: results.csv of another machine; what it has is not run, and is in the table.
         train: False runs nothing.
         data: annotations and folders of your own, in place of the config's data sets.
+        verbose: print what the runs log, too.
         opts: KEY VALUE overrides of every run.
         imports: modules that every run imports first, such as one that registers your data.
         launcher, launcher_options: start each run as a job; see `engine.jobs.Jobs`.
@@ -147,7 +151,8 @@ def compare(
         raise ConfigError(f"{every[0].config}: DATASETS.TEST is empty; name a set to compare on")
     if train:
         start = Jobs(launcher, os.path.join(output, "jobs"), launcher_options) if launcher else None
-        train_rows(output, every, _not_in(known, todo), opts, jobs, imports, start, data.register)
+        todo = _not_in(known, todo)
+        train_rows(output, every, todo, opts, jobs, imports, start, data.register, verbose)
     return "\n".join(_write(output, every, _all_runs(output, every, known), figures, cfg))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..files import write_atomically
-from .arguments import add_confidence, add_model_arguments, add_old_spelling
+from .arguments import add_confidence, add_model_arguments, add_old_spelling, add_verbose
 from .drawn import drawn_names, keep_apart, picture_files, save_picture
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train", action="store_true", help="of the package's own demo: train both models first"
     )
+    add_verbose(parser)
     add_confidence(parser)
     add_old_spelling(parser, "--confidence-threshold", dest="confidence", type=float)
     parser.add_argument(
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> str:
     if not (args.config_file or args.opts or args.input or args.dataset):
         from .showcase import showcase
 
-        return showcase(args.output or "output/demo", train=args.train)
+        return showcase(args.output or "output/demo", train=args.train, verbose=args.verbose)
     if not args.config_file or not args.output or args.train:
         raise ConfigError(
             "give --config-file, --output and --input or --dataset to draw what your model finds, "

@@ -22,7 +22,10 @@ COMMANDS = (
         "your data, in COCO's or LVIS's json",
         "iif-d2 train --train train.json --val val.json --images DIR",
     ),
-    ("what helps on it", "iif-d2 compare --config-file CONFIG --methods Softmax IIF NorCal"),
+    (
+        "what helps on them",
+        "iif-d2 compare --train train.json --val val.json --images DIR --methods Softmax IIF NorCal",
+    ),
 )
 _ABOUT = (
     "mini_lvis: 60 classes of coloured shapes, 3 to 450 training pictures each; mask AP on 480 "
@@ -32,7 +35,9 @@ _THRESHOLD = 0.3
 _LOOKED_AT = 60  # pictures
 
 
-def showcase(output: str = "output/demo", *, train: bool = False, pictures: int = 6) -> str:
+def showcase(
+    output: str = "output/demo", *, train: bool = False, pictures: int = 6, verbose: bool = False
+) -> str:
     """Evaluate, or first train, softmax and IIF on mini_lvis; write a page of pictures.
 
     Args:
@@ -40,6 +45,7 @@ def showcase(output: str = "output/demo", *, train: bool = False, pictures: int 
         train: train both, from one detector without a classifier; else take the models that come
             with the package, and NorCal over softmax's beside them.
         pictures: how many the page shows.
+        verbose: print what the runs log, too.
 
     Returns:
         The table, what it says in a sentence, and what was written.
@@ -55,7 +61,7 @@ def showcase(output: str = "output/demo", *, train: bool = False, pictures: int 
 
     os.makedirs(output, exist_ok=True)
     rows, weights, trained = _trained(output) if train else _packaged()
-    train_rows(output, rows, [(row, 0) for row in rows], jobs=2)
+    train_rows(output, rows, [(row, 0) for row in rows], jobs=2, verbose=verbose)
     runs = [read_run(row.name, 0, row.folder(output, 0)) for row in rows]
     softmax, iif = (
         next(row.folder(output, 0) for row in rows if row.name == name)

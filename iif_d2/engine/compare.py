@@ -37,6 +37,7 @@ from .launch import pass_on
 from .preemption import EXIT_PREEMPTED
 from .train import main
 
+LOG = "run.log"  # in a run's folder, what it printed
 BASE = "Softmax"  # the method whose model second stages and test-time methods stand on
 
 
@@ -113,6 +114,7 @@ def train_rows(
     imports: Sequence[str] = (),
     launcher: Jobs | None = None,
     prepare: Callable[[], None] | None = None,
+    verbose: bool = False,
 ) -> None:
     """Run these (row, seed)s in their order, `jobs` at a time; what is done is not run again.
 
@@ -127,6 +129,7 @@ def train_rows(
         imports: modules that each run imports first.
         launcher: starts each run as a job.
         prepare: what each run's process calls first, such as one that registers data.
+        verbose: print what the runs log, in place of bars; the launcher's jobs have log files only.
 
     Raises:
         DataError: a run failed; those after it are not started.
@@ -139,7 +142,7 @@ def train_rows(
             words = _command_line(output, row, seed, by_name.get(row.base), opts, imports)
             before_it = done.get((row.base, seed))
             of_child = (words, row.folder(output, seed), prepare)
-            run = functools.partial(_run_one, row, seed, of_child, before_it, launcher)
+            run = functools.partial(_run_one, row, seed, of_child, before_it, launcher, verbose)
             done[row.name, seed] = pool.submit(run)
         bar = tqdm(as_completed(done.values()), total=len(done), desc="compare", unit="run")
         usual = signal.signal(signal.SIGTERM, _stop)
@@ -180,6 +183,7 @@ def _run_one(
     of_child: tuple[list[str], str, Callable[[], None] | None],
     before_it: Future | None,
     launcher: Jobs | None,
+    verbose: bool,
 ) -> str:
     name, folder = row.name, of_child[1]
     if read_run(name, seed, folder).results is not None:
@@ -187,20 +191,23 @@ def _run_one(
     if before_it is not None:
         before_it.result()
     os.makedirs(folder, exist_ok=True)
+    log = os.path.join(folder, LOG)
     if launcher is not None:
         try:
             launcher.run(_child, *of_child)
         except IIFError as error:
-            log = os.path.join(folder, "run.log")
             raise DataError(f"{name}, seed {seed}, failed: {error}; see {log}") from error
         return f"{name} {seed}"
     process = get_context("spawn").Process(target=_child, args=of_child)
+    said = os.path.getsize(log) if os.path.exists(log) else 0
     process.start()
-    if row.trains:
+    if verbose:
+        _echo(process, log, said)
+    elif row.trains:
         _follow(process, f"{name}, seed {seed}", folder)
     process.join()
     if process.exitcode:
-        raise DataError(f"{name}, seed {seed}, failed; see {os.path.join(folder, 'run.log')}")
+        raise DataError(f"{name}, seed {seed}, failed; see {log}")
     return f"{name} {seed}"
 
 
@@ -212,6 +219,20 @@ def _follow(process: BaseProcess, name: str, folder: str) -> None:
             if bar.total is None:
                 bar.total = _iterations_in_all(folder)
             bar.update(_iterations_done(folder) - bar.n)
+
+
+def _echo(process: BaseProcess, log: str, said: int) -> None:
+    """Wait for a run, and print what it adds to its log, from byte `said` on."""
+    alive = True
+    while alive:
+        alive = process.is_alive()
+        with contextlib.suppress(FileNotFoundError), open(log, "rb") as file:
+            file.seek(said)
+            text = file.read()
+            said += len(text)
+            tqdm.write(text.decode(errors="replace"), end="")
+        if alive:
+            process.join(1)
 
 
 def _iterations_in_all(folder: str) -> int | None:
@@ -233,7 +254,7 @@ def _iterations_done(folder: str) -> int:
 
 def _child(words: list[str], folder: str, prepare: Callable[[], None] | None) -> None:
     """A run by itself, so that its time and memory are its own; what it prints goes to a file."""
-    log = os.open(os.path.join(folder, "run.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(os.path.join(folder, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
     torch.set_num_threads(1)

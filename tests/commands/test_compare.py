@@ -331,3 +331,21 @@ def test_columns_follow_the_data(tmp_path):
     assert plot_rows(str(tmp_path / "a.png"), runs, "mine")  # over common classes: none is rare
     ungrouped = [Run("A", 0, {"box AP": 1.0}, None)]
     assert not plot_rows(str(tmp_path / "b.png"), ungrouped, "mine")
+
+
+def test_verbose_prints_what_a_run_adds_to_its_log(tmp_path, capsys):
+    log = tmp_path / engine.LOG
+    log.write_text("what an earlier process said\n")
+
+    class Process:
+        left = ["step 1\n", "step 2\n"]
+
+        def is_alive(self):
+            return bool(self.left)
+
+        def join(self, timeout):
+            with log.open("a") as file:
+                file.write(self.left.pop(0))
+
+    engine._echo(Process(), str(log), log.stat().st_size)
+    assert capsys.readouterr().out == "step 1\nstep 2\n"

@@ -93,10 +93,11 @@ def test_the_rows_of_the_benchmark_are_valid(name):
         load_config(row.config, ["MODEL.DEVICE", "cpu", *row.options])
 
 
-def test_every_row_of_the_benchmark_has_a_config_and_a_method_that_there_is():
-    rows, figures = read_rows_file(str(PROJECT / "rows.yaml"))
+@pytest.mark.parametrize(("file", "number"), [("rows.yaml", 48), ("rows_sgd.yaml", 29)])
+def test_every_row_of_the_benchmark_has_a_config_and_a_method_that_there_is(file, number):
+    rows, figures = read_rows_file(str(PROJECT / file))
     names = [row.name for row in rows]
-    assert len(set(names)) == len(rows) == 36
+    assert len(set(names)) == len(rows) == number
     for row in rows:
         cfg = load_config(row.config, ["MODEL.DEVICE", "cpu", *row.options])
         assert cfg.MODEL.LONG_TAIL.METHOD in METHOD_REGISTRY
@@ -165,7 +166,7 @@ def test_it_trains_evaluates_on_top_and_skips_what_is_done(started, dataset_name
         assert weights == str(tmp_path / "runs" / "softmax" / "seed0" / "model_final.pth")
     with open(tmp_path / "results.csv", encoding="utf-8") as file:
         table = {line["row"]: line for line in csv.DictReader(file)}
-    assert len(table) == 36
+    assert len(table) == 48
     results = json.loads((tmp_path / "runs/norcal/seed0/inference/results.json").read_text())
     assert float(table["NorCal"]["AP"]) == pytest.approx(
         results["tiny_lvis"]["segm"]["AP"], abs=1e-3
@@ -173,10 +174,29 @@ def test_it_trains_evaluates_on_top_and_skips_what_is_done(started, dataset_name
     assert table["DropLoss"]["AP"] == "not run" and "| DropLoss | not run |" in printed
     assert (tmp_path / "ap_apr.png").stat().st_size > 1000
     with open(tmp_path / "false_positives.csv", encoding="utf-8") as file:
-        assert [line["method"] for line in csv.DictReader(file)] == ["Softmax", "NorCal"]
+        assert {line["method"] for line in csv.DictReader(file)} == {"Softmax", "NorCal"}
+    with open(tmp_path / "norms.csv", encoding="utf-8") as file:
+        assert {line["method"] for line in csv.DictReader(file)} == {"Softmax"}
+    assert "norms.png is without IIF raw: not run here" in printed
     started.clear()
     assert bench(tmp_path, *rows) == 0
     assert started == []
+
+
+def test_a_figure_says_which_of_its_rows_are_not_there(tmp_path):
+    (tmp_path / "rows.yaml").write_text(
+        f"config: {CONFIG}\nrows: [{{name: IIF}}, {{name: Other}}]\n"
+        "figures: {models: [[R18, Softmx, IIF]], norms: [Other], false_positives: [IIF, Nobody]}"
+    )
+    path, out = str(tmp_path / "rows.yaml"), str(tmp_path / "out")
+    lines = compare(rows_file=path, output=out, train=False).splitlines()
+    assert [line for line in lines if " is without " in line] == [
+        "models.png is without IIF: not run here",
+        "models.png is without Softmx: the file has no such row",
+        "norms.png is without Other: not run here",
+        "false_positives.png is without IIF: not run here",
+        "false_positives.png is without Nobody: the file has no such row",
+    ]
 
 
 MY_DATA = """

@@ -76,7 +76,7 @@ def draw_false_positives(path: str, counts: Counts) -> None:
     """Bars of each row by group: all false positives, and those of them on background.
 
     Each group has the highest recall that all rows reach; see `common_recall`. The title names the
-    rows with the fewest, and those whose standard deviation reaches to them.
+    row with the fewest, and those within its standard deviation over seeds.
     """
     every = [line for by_seed in counts.values() for lines in by_seed.values() for line in lines]
     groups = [g for g in GROUPS if any(line.objects and line.group == g for line in every)]
@@ -167,12 +167,9 @@ def _not_reached(highest: Sequence[float]) -> str:
 
 
 def _fewest(spreads: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
-    """The row with the lowest mean, and those whose deviations overlap its own."""
+    """The row with the lowest mean, and those whose mean is within its deviation."""
     best = min(spreads, key=lambda row: spreads[row])
-    reach = sum(spreads[best])
-    return tuple(
-        row for row, (mean, deviation) in spreads.items() if row == best or mean - deviation < reach
-    )
+    return tuple(row for row, (mean, _) in spreads.items() if mean <= sum(spreads[best]))
 
 
 def _names(counts: Counts) -> list[str]:
@@ -188,7 +185,10 @@ def _in_words(fewest: Mapping[str, tuple[str, ...]]) -> str:
     """Which rows have the fewest false positives, of {group: rows}."""
     if not fewest:
         return "No recall is reached"
-    rows = {group: " and ".join(names) for group, names in fewest.items()}
+    rows = {
+        group: " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        for group, names in fewest.items()
+    }
     said = "; ".join(f"{names} on {GROUPS[group].name} classes" for group, names in rows.items())
     if len(set(rows.values())) == 1:
         said = rows[next(iter(rows))]

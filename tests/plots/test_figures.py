@@ -168,13 +168,15 @@ def test_false_positives_are_compared_at_a_recall_that_all_reach(drawn):
     assert (low, high) == pytest.approx((5 - 2**0.5, 5 + 2**0.5))
 
 
-def test_a_row_whose_deviation_reaches_the_fewest_is_named_with_it(drawn):
+def test_rows_within_the_deviation_of_the_fewest_are_named_with_it(drawn):
     counts = {
         "A": {seed: [at("r", 0.1, n, 0), at("f", 0.1, n, 0)] for seed, n in enumerate((3, 7))},
         "B": {seed: [at("r", 0.1, n, 0), at("f", 0.1, n + 8, 0)] for seed, n in enumerate((4, 8))},
     }
+    # Its mean is higher by more than A's deviation, however large its own is.
+    counts["C"] = {seed: [at("r", 0.1, n, 0), at("f", 0.1, 6, 0)] for seed, n in ((0, 1), (1, 90))}
     false_positives.draw_false_positives("x.png", counts)
-    said = "A and B on rare classes; A on frequent classes"
+    said = "A and B on rare classes; A and C on frequent classes"
     assert drawn[0].get_suptitle() == f"Fewest false positives at equal recall: {said}"
 
 

@@ -75,8 +75,8 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     pages |= {f"methods/{name}.md": method_page(name) for name in method_names()}
     for uri, content in (pages | pictures).items():
         files.append(File.generated(config, uri, content=content))
-    for path in sorted(BENCHMARK.glob("*.png")):
-        uri = f"images/benchmark/{path.name}"
+    for path in sorted(BENCHMARK.rglob("*.png")):
+        uri = f"images/benchmark/{path.relative_to(BENCHMARK).as_posix()}"
         files.append(File.generated(config, uri, abs_src_path=str(path)))
 
 

@@ -22,10 +22,12 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 class Figures(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Figures beside the table and the plot of rows, by the names of rows.
 
+    A row that was not run is left out of a figure, and a line says so.
+
     Attributes:
         models: label, softmax's row and IIF's row of each model whose APs stand side by side.
-        norms: rows whose classifier norms are drawn.
-        false_positives: rows whose detections on background are counted.
+        norms: rows whose classifier norms are drawn, plain and times the method's factors.
+        false_positives: rows whose false positives are counted at equal recall.
     """
 
     models: list[tuple[str, str, str]] = []

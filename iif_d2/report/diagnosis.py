@@ -79,7 +79,7 @@ class Diagnosis:
         for image, classes in zip(images, np.split(found.classes, starts[1:])):
             counts.append(truth.looked_for(int(image), classes))
         self.found = found.take(np.concatenate(counts))
-        dataset = _dataset(truth, indices, groups)
+        dataset = truth.coco_dataset(indices, groups)
         truth_coco = COCO(dataset)
         self.evaluation = _evaluated(truth_coco, self.found)
         # Confusions do not look at sizes: what is to be ignored would be missed there.
@@ -171,24 +171,3 @@ def _evaluated(truth: COCO, found: Detections) -> COCOeval:
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation
-
-
-def _dataset(truth: GroundTruth, indices: Sequence[int], groups: np.ndarray | None) -> dict:
-    """The images and objects as hotcoco takes them, in LVIS's form for its groups of classes."""
-    categories = [
-        {
-            "id": number + 1,
-            "name": str(number),
-            "frequency": "f" if groups is None else groups[number],
-        }
-        for number in range(len(truth.categories))
-    ]
-    everything = [category["id"] for category in categories]
-    images, annotations = [], []
-    for index in indices:
-        # In COCO every class was looked for everywhere.
-        image = {"neg_category_ids": everything, "not_exhaustive_category_ids": []}
-        images.append(image | truth.image_record(index))
-        for record in truth.annotation_records(index, masks=False):
-            annotations.append(record | {"id": len(annotations) + 1})
-    return {"images": images, "annotations": annotations, "categories": categories}

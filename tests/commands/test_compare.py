@@ -167,10 +167,29 @@ def test_it_trains_evaluates_on_top_and_skips_what_is_done(started, dataset_name
     assert table["DropLoss"]["AP"] == "not run" and "| DropLoss | not run |" in printed
     assert (tmp_path / "ap_apr.png").stat().st_size > 1000
     with open(tmp_path / "false_positives.csv", encoding="utf-8") as file:
-        assert [line["method"] for line in csv.DictReader(file)] == ["Softmax", "NorCal"]
+        assert {line["method"] for line in csv.DictReader(file)} == {"Softmax", "NorCal"}
+    with open(tmp_path / "norms.csv", encoding="utf-8") as file:
+        assert {line["method"] for line in csv.DictReader(file)} == {"Softmax"}
+    assert "norms.png is without IIF raw: not run here" in printed
     started.clear()
     assert bench(tmp_path, *rows) == 0
     assert started == []
+
+
+def test_a_figure_says_which_of_its_rows_are_not_there(tmp_path):
+    (tmp_path / "rows.yaml").write_text(
+        f"config: {CONFIG}\nrows: [{{name: IIF}}, {{name: Other}}]\n"
+        "figures: {models: [[R18, Softmx, IIF]], norms: [Other], false_positives: [IIF, Nobody]}"
+    )
+    path, out = str(tmp_path / "rows.yaml"), str(tmp_path / "out")
+    lines = compare(rows_file=path, output=out, train=False).splitlines()
+    assert [line for line in lines if " is without " in line] == [
+        "models.png is without IIF: not run here",
+        "models.png is without Softmx: the file has no such row",
+        "norms.png is without Other: not run here",
+        "false_positives.png is without IIF: not run here",
+        "false_positives.png is without Nobody: the file has no such row",
+    ]
 
 
 MY_DATA = """

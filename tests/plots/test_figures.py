@@ -9,16 +9,17 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from iif_d2.evaluation.comparison import Run
+from iif_d2.evaluation.equal_recall import AtRecall
 from iif_d2.evaluation.sweep_settings import Setting
-from iif_d2.groups import GROUPS
-from iif_d2.plots import comparison, comparison_figures, sweep_plot
+from iif_d2.plots import comparison, false_positives, norms, sweep_plot
+from iif_d2.plots.norms import Norms
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that would have been written."""
     figures = []
-    for module in (comparison, comparison_figures, sweep_plot):
+    for module in (comparison, false_positives, norms, sweep_plot):
         monkeypatch.setattr(module, "save_figure", lambda figure, *_, **__: figures.append(figure))
     return figures
 
@@ -94,29 +95,110 @@ def test_models_have_error_bars_and_count_the_wins(drawn):
     assert heights == pytest.approx([2 * 2**0.5] * 2)
 
 
-def test_norms_and_false_positives_say_what_was_found(drawn):
+def test_norms_say_what_was_found_plain_and_times_the_factor(drawn):
     groups = np.array(["f", "f", "c", "r"])
-    norms = {"A": np.array([1.0, 1.1, 0.9, 1.0]), "B": np.array([3.0, 2.0, 1.0, 0.5])}
-    comparison_figures.draw_norms("x.png", norms, groups)
-    (axes,) = drawn[0].axes
-    assert axes.get_title().startswith("B's classifier norms spread most (0.59), A's least (0.07)")
-    named = {text.get_text(): text.get_position()[0] for text in axes.texts}
+    flat, steep = np.array([1.0, 1.1, 0.9, 1.0]), np.array([3.0, 2.0, 1.0, 0.5])
+    runs = [Norms("A", 0, flat, np.ones(4)), Norms("B", 0, steep, 1 / steep)]
+    runs += [Norms("B", 1, 2 * steep, 1 / steep), Norms("C", 0, flat, np.full(4, np.nan))]
+    norms.draw_norms("x.png", runs, groups)
+    above, below = drawn[0].axes
+    assert above.get_title() == "Norms spread most under B (0.59), least under A (0.07)\n"
+    said = "Norms times their factor w spread most under A (0.07), least under B (0.00)\n"
+    assert below.get_title() == said
+    named = {text.get_text(): text.get_position()[0] for text in above.texts}
     assert named == {"rare": 3, "common": 2, "frequent": 0.5}
-    counts = {"A": {"r": 1, "c": 2, "f": 3}, "B": {"r": 1, "c": 0, "f": 2}}
-    comparison_figures.draw_false_positives("x.png", counts)
-    (axes,) = drawn[1].axes
-    assert axes.get_title() == "B has the fewest detections on background: 3"
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == [g.name for g in GROUPS.values()]
+    labels = [line.get_label() for line in below.lines if line.get_label()[0] != "_"]
+    assert labels == ["A: 0.07", "B: 0.00"]  # C has no fixed factor
+    assert len(above.collections) == 1  # a band for B, of two seeds
+
+
+def test_more_classifiers_than_colours_are_all_drawn(drawn):
+    groups = np.array(["f", "r"])
+    runs = [Norms(str(n), 0, np.array([1.0, 2.0]), np.ones(2)) for n in range(12)]
+    norms.draw_norms("x.png", runs, groups)
+    curves = [line for line in drawn[0].axes[0].lines if len(line.get_xdata()) == 2]
+    styles = {(c.get_color(), c.get_marker()) for c in curves if c.get_label()[0] != "_"}
+    assert len(styles) == 12
+
+
+def at(group, recall, wrong, background, highest=1.0):
+    """Counts of ten images; wrong is None where the recall is not reached."""
+    numbers = (0.5, wrong, background) if wrong is not None else (np.nan,) * 3
+    return AtRecall(group, 10, 100, highest, recall, *numbers)
+
+
+def never(group, highest):
+    return [at(group, recall, None, None, highest) for recall in (0.1, 0.2)]
+
+
+COUNTS = {
+    "Softmax": {
+        0: [*never("r", 0.08), at("c", 0.1, 40, 4), at("c", 0.2, 90, 9)],
+        1: [*never("r", 0.11), at("c", 0.1, 60, 4), at("c", 0.2, None, None, 0.15)],
+    },
+    "IIF raw": {0: [at("r", 0.1, 5, 0), at("r", 0.2, 9, 0), at("c", 0.1, 2, 0), at("c", 0.2, 3, 0)]},
+    "NorCal": {0: [at("r", 0.1, 7, 1), at("r", 0.2, None, None), at("c", 0.1, 8, 0), at("c", 0.2, 9, 1)]},
+}  # fmt: skip
+
+
+def test_false_positives_are_compared_at_a_recall_that_all_reach(drawn):
+    # Softmax reaches no recall on the rare classes, and decides nothing there.
+    assert false_positives.common_recall(COUNTS, "r") == 0.1
+    assert false_positives.common_recall(COUNTS, "c") == 0.1
+    assert np.isnan(false_positives.common_recall(COUNTS, "f"))
+    false_positives.draw_false_positives("x.png", COUNTS)
+    figure = drawn[0]
+    rare, common, rare_background, common_background = figure.axes
+    assert figure.get_suptitle() == "Fewest false positives at equal recall: IIF raw"
+    assert rare.get_title() == "rare classes, recall 10%"
+    assert common.get_title() == "common classes, recall 10%"
+    for axes, widths, said in (
+        (rare, [0.5, 0.7], ["not reached: finds 8% to 11%", "0.5", "0.7"]),
+        (common, [5, 0.2, 0.8], ["5", "0.2", "0.8"]),
+        (rare_background, [0, 10], ["not reached: finds 8% to 11%", "0", "10"]),
+        (common_background, [40, 0, 0], ["40", "0", "0"]),
+    ):
+        assert [bar.get_width() for bar in axes.patches] == pytest.approx(widths)
+        assert [text.get_text() for text in axes.texts] == said
+    names = [tick.get_text() for tick in rare.get_yticklabels()]
+    one_seed = "(one\N{NO-BREAK SPACE}seed)"
+    assert names == ["Softmax", f"IIF raw {one_seed}", f"NorCal {one_seed}"]
+    assert "0.1 with every object): 6.9% of the false positives" in figure.get_supxlabel()
+    (low, _), (high, _) = common.containers[0][2][0].get_segments()[0]
+    assert (low, high) == pytest.approx((5 - 2**0.5, 5 + 2**0.5))
+
+
+def test_rows_within_the_deviation_of_the_fewest_are_named_with_it(drawn):
+    counts = {
+        "A": {seed: [at("r", 0.1, n, 0), at("f", 0.1, n, 0)] for seed, n in enumerate((3, 7))},
+        "B": {seed: [at("r", 0.1, n, 0), at("f", 0.1, n + 8, 0)] for seed, n in enumerate((4, 8))},
+    }
+    # Its mean is higher by more than A's deviation, however large its own is.
+    counts["C"] = {seed: [at("r", 0.1, n, 0), at("f", 0.1, 6, 0)] for seed, n in ((0, 1), (1, 90))}
+    false_positives.draw_false_positives("x.png", counts)
+    said = "A and B on rare classes; A and C on frequent classes"
+    assert drawn[0].get_suptitle() == f"Fewest false positives at equal recall: {said}"
+
+
+def test_where_no_recall_is_reached_the_figure_says_so(drawn):
+    nothing = AtRecall("f", 10, 0, *(np.nan, 0.1), *(np.nan,) * 3)
+    false_positives.draw_false_positives("x.png", {"A": {0: [*never("r", 0.03), nothing]}})
+    above, below = drawn[0].axes  # of rare classes alone: the frequent have no object
+    assert drawn[0].get_suptitle() == "No recall is reached"
+    assert above.get_title() == "rare classes, no recall is reached"
+    assert [text.get_text() for text in above.texts] == ["not reached: finds 3%"]
+    false_positives.draw_false_positives("x.png", {"A": {0: [nothing]}})
+    assert drawn[1].get_suptitle() == "No recall is reached"
 
 
 def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
     r"""Else two of them start a formula, and `$\x$` is one that matplotlib refuses to draw."""
     odd = r"$\x$"
     runs = runs_of(odd, [(50, 30), (52, 34)]) + runs_of(f"{odd} IIF", [(51, 40)])
-    groups, counts = np.array(["f", "r"]), {"r": 1, "c": 2, "f": 3}
+    groups = np.array(["f", "r"])
     paths = [str(tmp_path / f"{number}.png") for number in range(4)]
     assert comparison.plot_rows(paths[0], runs, odd)
     assert comparison.plot_models(paths[1], runs, [(odd, odd, f"{odd} IIF")])
-    comparison_figures.draw_norms(paths[2], {odd: np.array([1.0, 2.0])}, groups)
-    comparison_figures.draw_false_positives(paths[3], {odd: counts})
+    norms.draw_norms(paths[2], [Norms(odd, 0, np.array([1.0, 2.0]), np.ones(2))], groups)
+    false_positives.draw_false_positives(paths[3], {odd: {0: [at("r", 0.1, 5, 0)]}})
     assert len(list(tmp_path.iterdir())) == 4

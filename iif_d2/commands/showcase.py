@@ -24,7 +24,7 @@ COMMANDS = (
     ),
     (
         "what helps on them",
-        "iif-d2 compare --train train.json --val val.json --images DIR --methods Softmax IIF NorCal",
+        "iif-d2 compare --train train.json --val val.json --images DIR --methods Softmax IIF",
     ),
 )
 _ABOUT = (

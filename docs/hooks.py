@@ -37,6 +37,7 @@ logger = logging.getLogger("mkdocs.hooks")
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARK = ROOT / "projects" / "benchmark"
 NOTEBOOK = ROOT / "projects" / "notebooks" / "mini_lvis.ipynb"
+REGIMES = (("SGD", "rows_sgd.yaml", "sgd/results.csv"), ("AdamW", "rows.yaml", "results.csv"))
 TABLE = re.compile(r"^<!-- table: (?P<file>[^|]+?) (?P<header>\|.*?) *-->$", re.MULTILINE)
 CODE_OF = """::: {}.{}
     options:
@@ -199,20 +200,23 @@ def choices() -> dict[str, str]:
 
 def benchmark_rows(name: str) -> str:
     """The rows of projects/benchmark whose method this is, as a table; "" where none was run."""
-    rows = yaml.safe_load((BENCHMARK / "rows.yaml").read_text(encoding="utf-8"))
-    runs = defaultdict(list)
-    with open(BENCHMARK / "results.csv", encoding="utf-8", newline="") as file:
-        for run in csv.DictReader(file):
-            if "not run" not in run.values():
-                runs[run["row"]].append(run)
     lines = []
-    for row in rows["rows"]:
-        if row_method(row, rows["config"]) == name and row["name"] in runs:
-            cells = [spread([float(run[key]) for run in runs[row["name"]]]) for key in COLUMNS]
-            lines.append(f"| {row['name']} | {len(runs[row['name']])} | {' | '.join(cells)} |")
+    for regime, rows_file, results in REGIMES:
+        rows = yaml.safe_load((BENCHMARK / rows_file).read_text(encoding="utf-8"))
+        runs = defaultdict(list)
+        with open(BENCHMARK / results, encoding="utf-8", newline="") as file:
+            for run in csv.DictReader(file):
+                if "not run" not in run.values():
+                    runs[run["row"]].append(run)
+        for row in rows["rows"]:
+            if row_method(row, rows["config"]) == name and (of_row := runs[row["name"]]):
+                cells = [spread([float(run[key]) for run in of_row]) for key in COLUMNS]
+                lines.append(
+                    f"| {regime} | {' | '.join([row['name'], str(len(of_row)), *cells])} |"
+                )
     if not lines:
         return ""
-    head = ["run", "seeds", "mask AP", *COLUMNS[1:]]
+    head = ["trained by", "run", "seeds", "mask AP", *COLUMNS[1:]]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
 
 

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import defaultdict
+
+import numpy as np
 
 from iif_d2.engine.rows_file import read_rows_file
 from iif_d2.evaluation.comparison import read_table
 from iif_d2.evaluation.sweep_settings import Setting
+from iif_d2.files.tables import markdown_table
 from iif_d2.plots.comparison import plot_models, plot_rows
 from iif_d2.plots.false_positives import draw_false_positives, read_false_positives
 from iif_d2.plots.norms import draw_norms, read_norms
@@ -36,6 +40,30 @@ def main() -> None:
     counts = read_false_positives(place("sgd", "false_positives.csv"))
     draw_false_positives(place("sgd", "false_positives.png"), counts)
     draw_sweep(place("sweep_dev.png"), *sweep())
+    for optimizer in ("sgd", "adamw"):
+        with open(place("heads", f"{optimizer}.md"), "w", encoding="utf-8") as file:
+            file.write("\n".join(markdown_table(heads(place("heads", f"{optimizer}.csv")))) + "\n")
+
+
+def heads(path: str) -> list[list[str]]:
+    """Box AP / APr of a classifier by each method, at each rate: means over seeds."""
+    found = defaultdict(list)
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            name = ", ".join(filter(None, (row["method"], row["options"])))
+            found[name, row["lr"]].append((float(row["AP"]), float(row["APr"])))
+    rates = sorted({rate for _, rate in found} - {""}, key=float)
+
+    def cell(name: str, rate: str) -> str:
+        return " / ".join(f"{np.mean(values):.1f}" for values in zip(*found[name, rate]))
+
+    names = [name for name in dict.fromkeys(name for name, _ in found) if found[name, rates[0]]]
+    best = sorted(names, key=lambda name: -max(np.mean(found[name, rate], 0)[0] for rate in rates))
+    return [
+        ["method", *rates, "seeds"],
+        *([name, *(cell(name, rate) for rate in rates), str(len(found[name, rates[0]]))]
+          for name in best),
+    ]  # fmt: skip
 
 
 def sweep() -> tuple[list[Setting], list[dict[str, float]], Setting]:

@@ -58,11 +58,15 @@ def test_a_methods_results_are_those_of_the_benchmark(hooks, monkeypatch, tmp_pa
         f"row,seed,{numbers}\nplain,0,1,1,1,1,1,1\nours,0,10,2,3,4,5,6\nours,1,20,2,3,4,5,6\n"
         "ours,2,not run,not run,not run,not run,not run,not run\n"
     )
+    (tmp_path / "rows_sgd.yaml").write_text((tmp_path / "rows.yaml").read_text())
+    (tmp_path / "sgd").mkdir()
+    (tmp_path / "sgd" / "results.csv").write_text(f"row,seed,{numbers}\nours,0,7,2,3,4,5,6\n")
     monkeypatch.setattr(hooks, "BENCHMARK", tmp_path)
     assert hooks.benchmark_rows("IIF").splitlines()[2:] == [
-        "| ours | 2 | 15.0 ± 7.1 | 2.0 ± 0.0 | 3.0 ± 0.0 | 4.0 ± 0.0 | 5.0 ± 0.0 | 6.0 ± 0.0 |"
+        "| SGD | ours | 1 | 7.0 | 2.0 | 3.0 | 4.0 | 5.0 | 6.0 |",
+        "| AdamW | ours | 2 | 15.0 ± 7.1 | 2.0 ± 0.0 | 3.0 ± 0.0 | 4.0 ± 0.0 | 5.0 ± 0.0 | 6.0 ± 0.0 |",
     ]
-    assert "| plain | 1 | 1.0 |" in hooks.benchmark_rows("Softmax")
+    assert "| AdamW | plain | 1 | 1.0 |" in hooks.benchmark_rows("Softmax")
     assert hooks.benchmark_rows("Seesaw") == ""
 
 

@@ -324,7 +324,8 @@ def table_of(path: Path, header: str) -> str:
         ValueError: there is none, or more than one.
     """
     text = path.read_text(encoding="utf-8")
-    found = re.findall(rf"^{re.escape(header)}.*\n(?:\|.*\n?)+", text, re.MULTILINE)
+    start = " +".join(map(re.escape, header.split()))  # cells may be padded
+    found = re.findall(rf"^{start}.*\n(?:\|.*\n?)+", text, re.MULTILINE)
     if len(found) != 1:
         raise ValueError(f"{path}: {len(found)} tables start with {header!r}; docs/ names one")
     return found[0]

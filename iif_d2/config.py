@@ -179,7 +179,7 @@ KEYS = (
         "SOLVER.EPOCHS",
         0,
         "Train for this many passes of the data: MAX_ITER is derived, STEPS keep their share of "
-        "it. 0: MAX_ITER and STEPS as they are.",
+        "it, and WARMUP_ITERS is at most a tenth. 0: all three as they are.",
     ),
     Key(
         "LOG.CLASSIFIER_PERIOD",

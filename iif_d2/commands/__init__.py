@@ -13,6 +13,7 @@ from .. import __version__
 from ..errors import did_you_mean, in_words
 from ..user_modules import add_import_argument, import_modules
 from .arguments import closed_by, parse
+from .own_data import register_beside
 
 # A command is a module with EXAMPLE, a command line that ends its help, add_arguments(parser) and
 # run(args), which returns what to print, or that and an exit code. Its imports of torch and
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         command.add_arguments(parser)
         args = parse(add_import_argument(parser), argv[1:])
         import_modules(args.imports)
+        register_beside(args)
         said = command.run(args)
         said, code = said if isinstance(said, tuple) else (said, 0)
         if said is not None:

@@ -78,7 +78,7 @@ def add_group_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def add_confidence(
-    parser: argparse.ArgumentParser, default: float = 0.5, what: str = "least score"
+    parser: argparse.ArgumentParser, default: float = 0.5, what: str = "minimum score"
 ) -> None:
     """`--confidence`, the least score of a detection."""
     parser.add_argument(

@@ -12,7 +12,7 @@ from ..errors import ConfigError, DataError, UnknownNameError
 from ..files import write_atomically
 from ..user_modules import import_modules
 from .arguments import add_launcher_arguments, add_overrides, add_verbose
-from .own_data import RECIPE, OwnData, add_data_arguments
+from .own_data import OwnData, add_data_arguments
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -133,19 +133,19 @@ def compare(
         raise ConfigError(f"--jobs is {jobs}; at least one run at a time")
     if "TEST.EVAL_PERIOD" in opts:
         raise ConfigError("TEST.EVAL_PERIOD: a compared run is evaluated once, at its end")
-    data = data or OwnData({})
-    if data.files and not (config_file or rows_file):
-        config_file = RECIPE
+    data, recipe = data or OwnData({}), []
+    if not rows_file:
+        config_file, recipe = data.recipe(config_file)
     if bool(rows_file) == bool(config_file and methods):
         raise ConfigError("give --config-file and --methods, or else --rows-file")
     import_modules(imports)
     begun_with = [*(["--config-file", config_file] if config_file else []), *data.words(), *opts]
-    opts = [*data.overrides(), *opts]
+    opts = [*data.overrides(), *recipe, *opts]
     if rows_file:
         every, figures = read_rows_file(rows_file)
     else:
         every, figures = method_rows(config_file, methods, opts), Figures()
-    _check_options(output, begun_with)
+    _check_options(output, begun_with, begin=train)
     todo = [(row, seed) for row in _chosen(every, rows) for seed in seeds or range(row.seeds)]
     known = read_table(earlier) if earlier else {}
     cfg = load_config(every[0].config, [*every[0].options, *opts])
@@ -154,6 +154,8 @@ def compare(
     if train:
         start = Jobs(launcher, os.path.join(output, "jobs"), launcher_options) if launcher else None
         todo = _not_in(known, todo)
+        for row, seed in todo:
+            data.keep(row.folder(output, seed))
         train_rows(output, every, todo, opts, jobs, imports, start, data.register, verbose)
     return "\n".join(_write(output, every, _all_runs(output, every, known), figures, cfg))
 
@@ -199,12 +201,14 @@ def _all_runs(
     return runs
 
 
-def _check_options(output: str, options: list[str]) -> None:
+def _check_options(output: str, options: list[str], begin: bool) -> None:
+    """Refuse other options than those that the comparison was begun with; keep them at first."""
     from ..annotations.decoding import decode_json
 
     path = os.path.join(output, "options.json")
     if not os.path.exists(path):
-        write_atomically(path, json.dumps(options) + "\n")
+        if begin:
+            write_atomically(path, json.dumps(options) + "\n")
         return
     begun = decode_json(path, list[str], "a comparison's options")
     if begun != options:

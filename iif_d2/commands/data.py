@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     split.add_argument("source", help=_SOURCE)
     split.add_argument("--output", required=True, metavar="DIR", help="folder of the json files")
     split.add_argument("--val", type=float, default=0.2, help="share of the images; default 0.2")
-    split.add_argument("--seed", type=int, default=0, help="of the draws; default 0")
+    split.add_argument("--seed", type=int, default=0, help="random seed; default 0")
     split.add_argument("--folds", type=int, help="write so many splits; each image is in one val")
     split.add_argument(
         "--group", metavar="FIELD",

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", help="default: the first of the first run's DATASETS.TEST")
     parser.add_argument(
-        "--images", type=int, help="analyse so many images of it, evenly spaced; default all"
+        "--images", type=int, help="analyse this many of its images, evenly spaced; default all"
     )
     parser.add_argument("--pictures", type=int, default=6, help="pictures to show; default 6")
     parser.add_argument("--image-ids", nargs="+", default=[], help="show these pictures instead")

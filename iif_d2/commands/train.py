@@ -7,7 +7,7 @@ import os
 
 from ..errors import ConfigError
 from .arguments import add_overrides
-from .own_data import RECIPE, OwnData, add_data_arguments, run_with
+from .own_data import OwnData, add_data_arguments, run_with
 
 EXAMPLE = "iif-d2 train --train train.json --val val.json --images images --output output/mine"
 
@@ -44,12 +44,15 @@ def run(args: argparse.Namespace, eval_only: bool = False) -> str | None:
     own = OwnData.of(args)
     if own.files and args.config_file.endswith(".py"):
         raise ConfigError("--train and --val go with a yaml config; a .py names its own data")
-    if own.files and not args.config_file and not eval_only:
-        args.config_file = RECIPE
     words = own.overrides()
+    if not eval_only:
+        args.config_file, more = own.recipe(args.config_file)
+        words += more
     if args.output:
         words += ["OUTPUT_DIR", args.output]
     args.opts = [*words, *args.opts]
+    if own.files and not eval_only and not args.machine_rank:
+        own.keep(load_config(args.config_file, args.opts).OUTPUT_DIR)
     launch(partial(run_with, own, main), args)
     if args.config_file.endswith(".py") or args.machine_rank:
         return None

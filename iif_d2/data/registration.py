@@ -91,8 +91,8 @@ def require_registered(name: str) -> None:
     if name not in known:
         raise ConfigError(
             f"data set {name!r} is not registered here; start the command with the code that "
-            f"registers it (docs/data.md), or name another with "
-            f"--dataset{did_you_mean(name, known)}"
+            f"registers it (docs/data.md), by --import MODULE, or give --train, --val and --images "
+            f"where the command has them{did_you_mean(name, known)}"
         )
 
 

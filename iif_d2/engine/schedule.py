@@ -57,7 +57,8 @@ def _check_periods(cfg: CfgNode) -> None:
 
 
 def _in_epochs(cfg: CfgNode) -> CfgNode:
-    """MAX_ITER is EPOCHS passes of the data; STEPS keep their share of it."""
+    """MAX_ITER is EPOCHS passes of the data; STEPS keep their share of it, and WARMUP_ITERS is at
+    most a tenth."""
     if cfg.SOLVER.EPOCHS < 0:
         raise ConfigError(f"SOLVER.EPOCHS is {cfg.SOLVER.EPOCHS}; it must be 0 or more")
     images = _epoch_images(cfg)
@@ -66,13 +67,15 @@ def _in_epochs(cfg: CfgNode) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.SOLVER.MAX_ITER = cfg.SOLVER.EPOCHS * epoch
+    cfg.SOLVER.WARMUP_ITERS = min(cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER // 10)
     steps = {round(step * share) for step in cfg.SOLVER.STEPS}
     # In few iterations steps fall together, or on the beginning or end, where there are none.
     cfg.SOLVER.STEPS = tuple(sorted(step for step in steps if 0 < step < cfg.SOLVER.MAX_ITER))
     cfg.freeze()
     logger.info(
-        "%d epochs of %.0f images: %d iterations of %d, steps at %s",
-        cfg.SOLVER.EPOCHS, images, cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.STEPS,
+        "%d epochs of %.0f images: %d iterations of %d, %d of warm-up, steps at %s",
+        cfg.SOLVER.EPOCHS, images, cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH,
+        cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.STEPS,
     )  # fmt: skip
     return cfg
 

@@ -314,7 +314,9 @@ def test_what_another_machine_ran_is_not_run_but_is_in_the_table(started, tmp_pa
 
 
 def test_runs_of_other_options_are_not_mixed(tmp_path, capsys):
-    assert bench(tmp_path, "--list", "--", "SOLVER.MAX_ITER", "10") == 0
+    assert bench(tmp_path, "--list", "--", "SOLVER.MAX_ITER", "20") == 0  # which begins nothing
+    assert not (tmp_path / "options.json").exists()
+    (tmp_path / "options.json").write_text('["SOLVER.MAX_ITER", "10"]')
     assert bench(tmp_path, "--list", "--", "SOLVER.MAX_ITER", "20") == 2
     assert "was begun with SOLVER.MAX_ITER 10" in capsys.readouterr().err
     assert bench(tmp_path, "--rows", "Softmx", "--", "SOLVER.MAX_ITER", "10") == 2

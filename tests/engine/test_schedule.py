@@ -62,7 +62,7 @@ def test_the_mini_recipes_stay_as_they_are(tiny_cfg):
 def test_epochs_are_counted_on_the_data(tiny_cfg, sampler, statistic):
     cfg = tiny_cfg(
         "mask_rcnn_R_18_FPN_iif", "SOLVER.EPOCHS", "12", "SOLVER.IMS_PER_BATCH", "2",
-        "SOLVER.MAX_ITER", "74556", "SOLVER.STEPS", "(49704, 68343)",
+        "SOLVER.MAX_ITER", "74556", "SOLVER.STEPS", "(49704, 68343)", "SOLVER.WARMUP_ITERS", "500",
         "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True", "DATALOADER.SAMPLER_TRAIN", sampler,
         "DATALOADER.REPEAT_THRESHOLD", "4.0", "DATALOADER.REPEAT_STATISTIC", statistic,
     )  # fmt: skip
@@ -85,6 +85,7 @@ def test_epochs_are_counted_on_the_data(tiny_cfg, sampler, statistic):
     solver = fit_schedule(cfg, 1).SOLVER
     assert solver.MAX_ITER == 12 * math.ceil(passed / 2)
     assert solver.STEPS == (round(solver.MAX_ITER * 8 / 12), round(solver.MAX_ITER * 11 / 12))
+    assert solver.WARMUP_ITERS == solver.MAX_ITER // 10
 
 
 def test_negative_epochs_are_refused(tiny_cfg):

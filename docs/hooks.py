@@ -5,6 +5,9 @@ it is never out of date. Markers in a page's Markdown, each on a line of its own
 
     <!-- table: FILE | FIRST HEAD | ... -->   the table of FILE whose header starts like this
 
+`python docs/hooks.py` writes these tables below their markers, for who reads the pages in the
+repository.
+
 The notebook is a page, too, with the outputs that are kept in it.
 """
 
@@ -38,7 +41,18 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARK = ROOT / "projects" / "benchmark"
 NOTEBOOK = ROOT / "projects" / "notebooks" / "mini_lvis.ipynb"
 REGIMES = (("SGD", "rows_sgd.yaml", "sgd/results.csv"), ("AdamW", "rows.yaml", "results.csv"))
-TABLE = re.compile(r"^<!-- table: (?P<file>[^|]+?) (?P<header>\|.*?) *-->$", re.MULTILINE)
+# A marker, and the table below it as the page in the repository has it.
+TABLE = re.compile(
+    r"^(?P<marker><!-- table: (?P<file>[^|]+?) (?P<header>\|.*?) *-->)\n(?:\n(?:\|.*\n)+)?",
+    re.MULTILINE,
+)
+# Links that work where the repository is read, and where they lead on the site.
+LINKS = (
+    (re.compile(r"\[(\w+)\]\(\.\./iif_d2/methods/\w+\.py\)"), r"[\1](methods/\1.md)"),
+    (re.compile(r"\]\(\.\./projects/benchmark/([\w/]+\.png)\)"), r"](images/benchmark/\1)"),
+    (re.compile(r"\]\(\.\./projects/notebooks/\w+\.ipynb\)"), "](notebook.md)"),
+    (re.compile(r"\]\(\.\./CONTRIBUTING\.md(#[\w-]+)?\)"), r"](contributing.md\1)"),
+)
 CODE_OF = """::: {}.{}
     options:
       members: false
@@ -82,8 +96,10 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, **_) -> str:
-    """Put the tables of other files where the page's markers are; break no line before a ±."""
-    whole = TABLE.sub(lambda found: table_of(ROOT / found["file"], found["header"]), markdown)
+    """Take the tables as they are now, and links into the site; break no line before a ±."""
+    whole = with_tables(markdown)
+    for link, on_site in LINKS:
+        whole = link.sub(on_site, whole)
     return whole.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
@@ -192,9 +208,9 @@ def options(name: str, method: type[LongTailMethod]) -> str:
 
 
 def choices() -> dict[str, str]:
-    """When to use which method: the rows `| [Name](methods/Name.md) | when |` of choosing.md."""
+    """When to use which method: the rows `| [Name](its file) | when |` of choosing.md."""
     text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| \[(\w+)\]\(methods/\w+\.md\) \| (.+?) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| \[(\w+)\]\(\S+\) \| (.+?) \|$", text, re.MULTILINE)
     return {name: re.sub(r"\]\((?=\w)", "](../", when) for name, when in rows}
 
 
@@ -317,6 +333,14 @@ def notebook_page(notebook: dict) -> tuple[str, dict[str, bytes]]:
 # -- text ------------------------------------------------------------------------------------------
 
 
+def with_tables(markdown: str) -> str:
+    """A page with the tables that its markers name, each below its marker."""
+    return TABLE.sub(
+        lambda found: f"{found['marker']}\n\n{table_of(ROOT / found['file'], found['header'])}",
+        markdown,
+    )
+
+
 def table_of(path: Path, header: str) -> str:
     """The Markdown table of a file whose header line starts so.
 
@@ -328,7 +352,7 @@ def table_of(path: Path, header: str) -> str:
     found = re.findall(rf"^{start}.*\n(?:\|.*\n?)+", text, re.MULTILINE)
     if len(found) != 1:
         raise ValueError(f"{path}: {len(found)} tables start with {header!r}; docs/ names one")
-    return found[0]
+    return found[0].rstrip("\n") + "\n"
 
 
 def escape(text: str) -> str:
@@ -343,3 +367,8 @@ def escape(text: str) -> str:
 def code(text: str) -> str:
     """Inline code, in a table's cell."""
     return f"`{text}`".replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -16,8 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", help="default: the first of the first run's DATASETS.TEST")
     parser.add_argument(
-        "--images", type=int, help="analyse this many of its images, evenly spaced; default all"
-    )
+        "--most", dest="images", type=int, metavar="N",
+        help="analyse N of its images at most, evenly spaced; default all",
+    )  # fmt: skip
+    add_old_spelling(parser, "--images", dest="images", type=int)
     parser.add_argument("--pictures", type=int, default=6, help="pictures to show; default 6")
     parser.add_argument("--image-ids", nargs="+", default=[], help="show these pictures instead")
     below = "detections below count neither in the pictures nor in the confusions"

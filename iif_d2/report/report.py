@@ -106,5 +106,5 @@ def _slice(records: Sequence[dict], images: int | None) -> Sequence[dict]:
     if images is None or images >= len(records):
         return records
     if images < 1:
-        raise ConfigError(f"--images is {images}; at least one image has to be analysed")
+        raise ConfigError(f"--most is {images}; at least one image has to be analysed")
     return [records[place * len(records) // images] for place in range(images)]

@@ -134,3 +134,36 @@ def test_a_page_that_would_load_from_the_network_is_found(hooks):
     assert not found(
         '<link rel="canonical" href="https://a.b"><script src="c.js"><a href="https://d">'
     )
+
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES])
+def test_the_tables_of_a_page_are_those_of_their_files(hooks, page):
+    """Else: python docs/hooks.py."""
+    text = page.read_text(encoding="utf-8")
+    assert hooks.with_tables(text) == text
+
+
+def test_a_table_is_put_below_its_marker_once(hooks, monkeypatch, tmp_path):
+    table = "| a   | b |\n|--|--|\n| 1   | 2 |"
+    (tmp_path / "t.md").write_text(f"# T\n\n{table}")
+    monkeypatch.setattr(hooks, "ROOT", tmp_path)
+    marker = "<!-- table: t.md | a | -->"
+    whole = f"Before\n\n{marker}\n\n{table}\n\nAfter\n"
+    assert hooks.with_tables(f"Before\n\n{marker}\n\nAfter\n") == whole
+    assert hooks.with_tables(whole) == whole
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "MODEL_ZOO.md", "CONTRIBUTING.md"]
+    + [f"docs/{page.name}" for page in PAGES]
+    + [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("projects/*/README.md"))],
+)
+def test_links_lead_to_files_where_the_repository_is_read(page):
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    links = [link for link in links if not re.match(r"https?:|mailto:", link)]
+    assert [link for link in links if not path.parent.joinpath(link).exists()] == []

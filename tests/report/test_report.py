@@ -118,7 +118,7 @@ def test_detections_of_all_images_serve_a_report_on_some(page, runs, monkeypatch
     from iif_d2.report import runs as module
 
     monkeypatch.setattr(module.Run, "_detect", lambda *_: pytest.fail("detected again"))
-    line = ["report", runs[0], "--output", str(tmp_path / "r.html"), "--images", "3"]
+    line = ["report", runs[0], "--output", str(tmp_path / "r.html"), "--most", "3"]
     assert main([*line, "--pictures", "0"]) == 0
     assert "on 3 images of tiny_report" in (tmp_path / "r.html").read_text()
 

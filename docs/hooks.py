@@ -22,7 +22,6 @@ import json
 import logging
 import os
 import re
-import statistics
 from collections import defaultdict
 from pathlib import Path
 from unittest import mock
@@ -34,6 +33,7 @@ from mkdocs.structure.pages import Page
 
 from iif_d2.commands import COMMANDS, main
 from iif_d2.config import KEYS
+from iif_d2.files.tables import spread
 from iif_d2.methods import METHOD_REGISTRY, LongTailMethod, default_options, option_meanings
 
 logger = logging.getLogger("mkdocs.hooks")
@@ -243,12 +243,6 @@ def row_method(row: dict, config: str) -> str:
     from iif_d2.config import load_config
 
     return load_config(row.get("config", config)).MODEL.LONG_TAIL.METHOD
-
-
-def spread(values: list[float]) -> str:
-    """Mean, and with several values their standard deviation."""
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation}"
 
 
 # -- config keys and commands ----------------------------------------------------------------------

@@ -99,7 +99,8 @@ class OwnData:
         if "train" not in self.files:
             raise ConfigError("--val without --train: give the training annotations, or a config")
         print(
-            f"no --config-file: {RECIPE}, IIF, 12 epochs; it downloads a ResNet-50 of ImageNet",
+            f"no --config-file: {RECIPE}, IIF, {RECIPE_WORDS[1]} epochs; it downloads a ResNet-50 "
+            f"of ImageNet",
             file=sys.stderr,
         )
         return RECIPE, list(RECIPE_WORDS)

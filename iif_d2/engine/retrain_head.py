@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling.postprocessing import detector_postprocess
@@ -30,7 +29,7 @@ from ..data import config_frequency
 from ..errors import ConfigError, DataError, DivergedError
 from ..evaluation import LongTailEvaluator
 from ..files import csv_text, write_atomically
-from ..files.tables import markdown_table
+from ..files.tables import markdown_table, spread
 from ..methods import build_method, default_options, find_method, method_options
 from ..modeling import CosineLinear, LongTailOutputLayers
 from .regions import Regions, check_made_of
@@ -283,8 +282,9 @@ class HeadTable:
         lines = [["method", "optimizer", "rate", "steps", "batch", "seeds", *COLUMNS]]
         for (method, options, *rest), rows in groups.items():
             name = f"{method}:{options}" if options else method
-            values = ([row.get(column, math.nan) for row in rows] for column in COLUMNS)
-            lines.append([name, *rest, str(len(rows)), *map(_spread, values)])
+            values = [[row.get(column, math.nan) for row in rows] for column in COLUMNS]
+            means = [spread(of_column, digits=2) for of_column in values]
+            lines.append([name, *rest, str(len(rows)), *means])
         return "\n".join(markdown_table(lines))
 
     def _read(self) -> None:
@@ -311,10 +311,3 @@ def _setting(cfg: CfgNode) -> dict[str, str]:
         "MODEL.LONG_TAIL.GROUP_LIMITS",
     )  # fmt: skip
     return {key: str(value) for key, value in flat(cfg) if key in wanted}
-
-
-def _spread(values: list[float]) -> str:
-    if any(map(math.isnan, values)):
-        return "-"
-    mean = f"{np.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2f}"

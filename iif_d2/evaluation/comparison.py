@@ -13,6 +13,7 @@ import numpy as np
 from ..annotations.decoding import decode_json
 from ..errors import DataError
 from ..files import csv_text
+from ..files.tables import spread
 from .results import load_results
 
 # Column: task and metric in results.json. Mask AP first, as in the paper's tables.
@@ -122,17 +123,10 @@ def comparison_table(runs: Sequence[Run]) -> str:
             lines.append(f"| {row} | not run |{' |' * (len(head) - 2)}")
             continue
         values = ([run.results.get(name, math.nan) for run in of_row] for name in columns)
-        cells = [_spread(of_column) for of_column in values]
+        cells = [spread(of_column) for of_column in values]
         cells.append(", ".join(str(run.seed) for run in of_row))
         costs = [run.cost for run in of_row if run.cost]
         for key, unit in (("cpu_seconds", 60), ("peak_mb", 1024)):
             cells.append(f"{np.mean([c[key] for c in costs]) / unit:.1f}" if costs else "-")
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    if any(map(math.isnan, values)):
-        return "-"
-    mean = f"{np.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,3 +24,18 @@ def markdown_table(rows: Iterable[Sequence[Any]]) -> list[str]:
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return lines
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """The mean, ± the standard deviation of several values; "-" where one is nan.
+
+    Examples:
+        >>> spread([10.0, 20.0]), spread([10.0], digits=2)
+        ('15.0 ± 7.1', '10.00')
+    """
+    import numpy as np  # not for --help
+
+    if any(map(math.isnan, values)):
+        return "-"
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"

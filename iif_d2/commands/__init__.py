@@ -22,7 +22,6 @@ COMMANDS = {
     "train": ("train", "train or resume a model, as train_net.py does"),
     "eval": ("eval", "evaluate a trained model, as train_net.py --eval-only does"),
     "compare": ("compare", "train and compare methods on your data, over seeds, in one table"),
-    "check-data": ("check_data", "what of a data set is on disk, and whether it is right"),
     "data": ("data", "convert, split or check annotations: COCO, LVIS, YOLO, Pascal VOC"),
     "config": ("config", "print the config keys, with defaults and meanings"),
     "convert": ("convert", "ImageNet weights of torchvision or timm for Detectron2"),
@@ -37,6 +36,9 @@ COMMANDS = {
     "sweep": ("sweep", "score many test-time settings in one pass over a held-out set"),
     "summary": ("summary", "print a run's result table and where its files lie"),
 }
+
+# Names of an earlier version: they work, and no help shows them.
+_OLD = {"check-data": ["data", "check"]}
 
 _ENDINGS = """\
 exit codes: 0 done; 2 the input or the command line is wrong, and a sentence says how; 1 a check has
@@ -57,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if "_ARGCOMPLETE" in os.environ:
             _complete()
+        argv = [*_OLD.get(argv[0], argv[:1]), *argv[1:]] if argv else argv
         name = _command(argv[:1])
         command, about = _about(name)
         parser = argparse.ArgumentParser(prog=f"iif-d2 {name}", **about)

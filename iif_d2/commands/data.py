@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from .arguments import add_group_limits, add_images, add_old_spelling, closed_by
+
+if TYPE_CHECKING:
+    from ..data.on_disk import OnDisk
 
 _SOURCE = (
     "a COCO or LVIS json, a YOLO data.yaml, Pascal VOC xml, or a folder of one of them; of several "
@@ -55,11 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = commands.add_parser(
         "check",
         help="what is wrong, and what to do",
-        description="The long tail at a glance, and a line for each thing that is wrong. Exits "
-        "with 1 if anything is.",
-        **closed_by(EXAMPLE),
+        description="The long tail at a glance, and a line for each thing that is wrong. Of a "
+        "registered data set: which of its files are on disk, where the others belong, and whether "
+        "they are the published ones. Exits with 1 if anything is wrong.",
+        **closed_by(f"{EXAMPLE}\n  iif-d2 data check lvis_v1_train lvis_v1_val"),
     )
-    check.add_argument("source", help=_SOURCE)
+    check.add_argument("sources", metavar="source", nargs="+", help=f"{_SOURCE}; or data sets")
     check.add_argument("--val", metavar="B", help="annotations for validation, to compare with")
     check.add_argument(
         "--near-duplicates", action="store_true",
@@ -104,8 +110,22 @@ def _split(args: argparse.Namespace) -> str:
 
 def _check(args: argparse.Namespace) -> tuple[str, int]:
     from ..data.checking import check_annotations
+    from ..data.frequency import is_annotations
+    from ..data.on_disk import OnDisk
 
+    paths = [source for source in args.sources if is_annotations(source)]
+    if not paths:
+        return _on_disk([OnDisk(name) for name in args.sources])
+    if len(args.sources) > 1:
+        raise ConfigError(f"data check: give {paths[0]} alone, and what validates it with --val")
     report = check_annotations(
-        args.source, args.val, args.images, args.near_duplicates, args.group_limits
+        paths[0], args.val, args.images, args.near_duplicates, args.group_limits
     )
     return report.text, 1 if report.wrong else 0
+
+
+def _on_disk(reports: Sequence[OnDisk]) -> tuple[str, int]:
+    wrong = sum(report.wrong for report in reports)
+    parts = ["\n".join(report.lines) for report in reports]
+    parts += [f"things that are missing or wrong: {wrong}"] if wrong else []
+    return "\n\n".join(parts), 1 if wrong else 0

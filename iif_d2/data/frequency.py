@@ -81,16 +81,25 @@ def count_class_frequency(
     path = os.fspath(source)
     if is_table(path):
         return ClassFrequency(*count_table(path, class_names))
-    if _is_annotations(path):
+    if is_annotations(path):
         return count_json(path, cache_dir)
     return _count_registered(path, cache_dir)
 
 
-def _is_annotations(source: str) -> bool:
+def is_annotations(source: str) -> bool:
     """Whether it is a path. A folder that is called as a registered data set is none."""
     if source.endswith(".json") or os.path.isfile(source):
         return True
     return source not in DatasetCatalog and is_there(source)
+
+
+def not_a_source(name: str) -> DataError:
+    """The error for a name that is neither a path nor registered."""
+    return DataError(
+        f"{name!r} is neither a file nor a registered data set; register it with "
+        f"iif_d2.register_long_tail_instances, or check the name and the "
+        f"path{did_you_mean(name, DatasetCatalog)}"
+    )
 
 
 def load_frequency(path: str, cache_dir: str | None = None) -> ClassFrequency:
@@ -118,7 +127,7 @@ def annotation_file(source: str) -> str | None:
     """The annotations that counting this source would read; None for another kind of source."""
     if is_table(source):
         return None
-    if _is_annotations(source):
+    if is_annotations(source):
         return source
     if source not in MetadataCatalog:
         return None
@@ -325,11 +334,7 @@ def _count_registered(name: str, cache_dir: str | None) -> ClassFrequency:
     if name not in DatasetCatalog:
         if packaged is not None:
             return packaged
-        raise DataError(
-            f"{name!r} is neither a file nor a registered data set; register it with "
-            f"iif_d2.register_long_tail_instances, or check the name and the "
-            f"path{did_you_mean(name, DatasetCatalog)}"
-        )
+        raise not_a_source(name)
     from .class_order import is_in_json_order
 
     metadata = MetadataCatalog.get(name)

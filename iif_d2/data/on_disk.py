@@ -8,12 +8,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..annotations.schema import ImageFile
 from ..annotations.sources import decode_annotations, is_there
-from ..errors import DataError, UnknownNameError
+from ..errors import DataError
 from ..frequency import ClassFrequency, class_name_mismatch
 from ..groups import GROUPS
 from .builtin import datasets_root
 from .checking import tail_lines
-from .frequency import count_class_frequency, packaged_frequency
+from .frequency import count_class_frequency, not_a_source, packaged_frequency
 from .instances import image_path
 
 _SOURCES = {
@@ -28,11 +28,9 @@ class OnDisk:
     Attributes:
         lines: the report.
         wrong: how many of them name something missing or wrong.
-        frequency: the counts of a training set, for a plot; None where there are none.
 
     Raises:
-        UnknownNameError: no such data set.
-        DataError: it has no json, or its json cannot be read.
+        DataError: no such data set, it has no json, or its json cannot be read.
 
     Examples:
         >>> print(OnDisk("lvis_v1_train").lines[0])
@@ -41,7 +39,7 @@ class OnDisk:
 
     def __init__(self, name: str) -> None:
         if name not in DatasetCatalog:
-            raise UnknownNameError.of("data set", name, DatasetCatalog.list())
+            raise not_a_source(name)
         self.name = name
         self.metadata = MetadataCatalog.get(name)
         self.wrong = 0
@@ -61,9 +59,8 @@ class OnDisk:
                 self._say("published", _counts(frequency))
             self._say("images", f"belong under {self.metadata.image_root}{_folders(name)}")
         trains = not name.endswith(("_val", "_test", "_minival"))
-        self.frequency = frequency if trains else None
-        if self.frequency is not None:
-            self._describe(self.frequency)
+        if trains and frequency is not None:
+            self._describe(frequency)
 
     def _say(self, what: str, text: str, bad: bool = False) -> None:
         self.lines.append(f"  {what:<12} {text}")

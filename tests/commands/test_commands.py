@@ -63,7 +63,7 @@ def test_help_ends_in_an_example_that_the_command_takes(command, capsys):
 
 @pytest.mark.parametrize(
     "line, expected",
-    [("iif-d2 che", "check-data"), ("iif-d2 fold --out", "--output"), ("iif-d2 data s", "split")],
+    [("iif-d2 com", "compare"), ("iif-d2 fold --out", "--output"), ("iif-d2 data s", "split")],
 )
 def test_a_shell_completes(line, expected, tmp_path):
     pytest.importorskip("argcomplete")
@@ -78,7 +78,10 @@ def test_a_shell_completes(line, expected, tmp_path):
     "words, expected",
     [
         (["config", "NorCall"], "unknown method 'NorCall'; known: .*; did you mean 'NorCal'[?]"),
-        (["check-data", "lvis_v1_trian"], "unknown data set .*; did you mean 'lvis_v1_train'[?]"),
+        (
+            ["data", "check", "lvis_v1_trian"],
+            "nor a registered .*; did you mean 'lvis_v1_train'[?]",
+        ),
         (
             ["frequency", "mini_lvis_trian"],
             "check the name and the path; did you mean 'mini_lvis_t",
@@ -141,7 +144,6 @@ ORDERS = {  # what may stand in any order
     "retrain-head": [*TRAINED, ["--output", "o"], ["--methods", "IIF", "Softmax"], ["--lrs", "1"]],
     "sweep": [*TRAINED, ["--output", "o"], ["--masks", "3"]],
     "report": [["run1", "run2"], ["--output", "o"], ["--seed", "1"], TRAINED[1]],
-    "check-data": [["a", "b"], ["--plot", "o"]],
     "predict": [["a.png", "b.png"], ["--weights", "w"], ["--output", "o"], TRAINED[1]],
     "package": [["weights"], ["--output", "o"], ["--half"], TRAINED[1]],
     "convert": [["weights"], ["--output", "o"]],

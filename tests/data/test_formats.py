@@ -295,10 +295,10 @@ def test_the_json_is_what_it_was(tmp_path):
     assert json.loads(path.read_text())["images"][0]["file_name"] == "images/a.jpg"
 
 
-def test_check_data_looks_at_other_formats(yolo, capsys):
+def test_registered_sets_in_other_formats_are_checked(yolo, capsys):
     register_long_tail_instances("checked_yolo_train", str(yolo))
     try:
-        assert main(["check-data", "checked_yolo_train"]) == 0
+        assert main(["data", "check", "checked_yolo_train"]) == 0
         assert "3 of 3 are there" in capsys.readouterr().out
         assert main(["frequency", f"{yolo}:train", "--dimension"]) == 0
         assert "5 classes, 4 images" in capsys.readouterr().out

@@ -46,6 +46,11 @@ NARROW = [
     "train.init_checkpoint=''",
     "train.max_iter=2",
 ]
+NARROW_HEAD = [
+    "model.roi_heads.box_head.conv_dims=[16]",
+    "model.roi_heads.box_head.fc_dims=[16]",
+    "model.roi_heads.box_predictor.input_shape.channels=16",
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,8 @@ def run(dataset_name):
     spec.loader.exec_module(train_net)
 
     def run(folder, *arguments, config=MASK_IIF, options=()) -> str:
-        options = [*NARROW, f"train.output_dir={folder}", *options]
+        head = [] if config == CASCADE_IIF else NARROW_HEAD  # a cascade has lists of them
+        options = [*NARROW, *head, f"train.output_dir={folder}", *options]
         line = ["--config-file", str(ROOT / config), *arguments, *options]
         launch(train_net.main, default_argument_parser().parse_args(line))
         return (Path(folder) / "log.txt").read_text()

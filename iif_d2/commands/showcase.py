@@ -60,18 +60,15 @@ def showcase(
     from ..evaluation.comparison import read_run
 
     os.makedirs(output, exist_ok=True)
-    rows, weights, trained = _trained(output) if train else _packaged()
+    rows, iif, trained = _trained(output) if train else _packaged()
     train_rows(output, rows, [(row, 0) for row in rows], jobs=2, verbose=verbose)
     runs = [read_run(row.name, 0, row.folder(output, 0)) for row in rows]
-    softmax, iif = (
-        next(row.folder(output, 0) for row in rows if row.name == name)
-        for name in ("Softmax", "IIF")
-    )
+    folders = {row.name: row.folder(output, 0) for row in rows if row.name != NORCAL}
     about = _ABOUT + trained
-    commands = [(what, words.format(iif=weights["IIF"])) for what, words in COMMANDS]
-    report = _report(output, softmax, iif)
+    commands = [(what, words.format(iif=iif)) for what, words in COMMANDS]
+    report = _report(output, *folders.values())
     links = [("the report: what changed, class by class", os.path.basename(report))]
-    page = _page(output, runs, weights, about, links if report else [], commands, pictures)
+    page = _page(output, runs, folders, about, links if report else [], commands, pictures)
     lines = [*_table(runs), "", _verdict(runs), about, "", page]
     lines += [f"{report}: what changed, class by class"] if report else []
     lines += [f"{os.path.join(output, 'runs')}: what each run wrote, run.log for one"]
@@ -85,8 +82,8 @@ def _zoo(name: str) -> str:
     return zoo_model(f"mini_lvis_{name}")
 
 
-def _packaged() -> tuple[list[Row], dict[str, str], str]:
-    """Rows, weights by row, and how they were trained: the package's models as they are."""
+def _packaged() -> tuple[list[Row], str, str]:
+    """Rows, IIF's weights, and how they were trained: the package's models as they are."""
     from ..engine.compare import Row
 
     def row(name: str, model: str, *options: str) -> Row:
@@ -99,12 +96,11 @@ def _packaged() -> tuple[list[Row], dict[str, str], str]:
     norcal = ("MODEL.LONG_TAIL.METHOD", "NorCal", "MODEL.LONG_TAIL.FREQUENCY", counts)
     norcal += ("MODEL.LONG_TAIL.NorCal.GAMMA", "0.3")  # as in Base-Mini-Lite0-FPN.yaml
     rows = [row("Softmax", "softmax"), row(NORCAL, "softmax", *norcal)]
-    weights = {"Softmax": _zoo("softmax"), "IIF": _zoo("iif")}
     trained = "Both models were trained for 600 steps of 8 pictures by one recipe."
-    return [*rows, row("IIF", "iif")], weights, trained
+    return [*rows, row("IIF", "iif")], _zoo("iif"), trained
 
 
-def _trained(output: str) -> tuple[list[Row], dict[str, str], str]:
+def _trained(output: str) -> tuple[list[Row], str, str]:
     """The same of both, trained from the packaged softmax detector, less its classifier."""
     import torch
 
@@ -123,12 +119,12 @@ def _trained(output: str) -> tuple[list[Row], dict[str, str], str]:
         Row(name, CONFIG, ("MODEL.LONG_TAIL.METHOD", name, "MODEL.WEIGHTS", start))
         for name in ("Softmax", "IIF")
     ]
-    weights = {row.name: os.path.join(row.folder(output, 0), "model_final.pth") for row in rows}
+    iif = os.path.join(rows[-1].folder(output, 0), "model_final.pth")
     trained = (
         "Both models went on from one detector without a classifier, for 150 steps of 8 pictures: "
         "a demo, no benchmark."
     )
-    return rows, weights, trained
+    return rows, iif, trained
 
 
 def _table(runs: list[Run]) -> list[str]:
@@ -168,44 +164,53 @@ def _report(output: str, *runs: str) -> str:
 def _page(
     output: str,
     runs: list[Run],
-    weights: dict[str, str],
+    folders: dict[str, str],
     about: str,
     links: list[tuple[str, str]],
     commands: list[tuple[str, str]],
     most: int,
 ) -> str:
-    """Write the page of pictures; says where it is."""
+    """Write the page of pictures; says where it is.
+
+    Args:
+        folders: of the runs whose detections are shown, by the name above them.
+    """
     from detectron2.data import DatasetCatalog
 
-    from .. import load
     from ..evaluation import Detections
     from ..evaluation.detect import read_picture
+    from ..evaluation.lvis_evaluation import RESULTS_FILE, dataset_ground_truth
+    from ..evaluation.metrics import class_groups
     from ..plots.drawing import describe, draw_detections, judged
     from ..report import pictures_page
 
-    models = {name: load(path) for name, path in weights.items()}
-    first = models["IIF"]
-    names, groups = first.class_names, first.groups
+    truth = dataset_ground_truth(DATASET)
+    groups = class_groups(truth, None)
+    ids, names = zip(*((category.id, category.name) for category in truth.categories))
+    models = {}
+    for name, folder in folders.items():
+        found = Detections.from_json(os.path.join(folder, "inference", DATASET, RESULTS_FILE), ids)
+        models[name] = found.take(found.scores >= _THRESHOLD)
     looked_at = []
     for record in DatasetCatalog.get(DATASET):
         if len(looked_at) == _LOOKED_AT:
             break
-        truth = Detections.from_annotations(record)
-        rare = groups[truth.classes] == "r"
+        objects = Detections.from_annotations(record)
+        rare = groups[objects.classes] == "r"
         if rare.any():
-            image = read_picture(record["file_name"])
-            found = [model(image, confidence=_THRESHOLD) for model in models.values()]
-            judgements = [judged(one, truth) for one in found]
+            found = [one.take(one.images == record["image_id"]) for one in models.values()]
+            judgements = [judged(one, objects) for one in found]
             softmax, iif = (int(taken[rare].sum()) for _, taken in judgements)
             marks = [None, *(right for right, _ in judgements)]
-            panels = list(zip([truth, *found], marks))
-            looked_at.append((abs(iif - softmax), record["image_id"], image, panels))
+            panels = list(zip([objects, *found], marks))
+            looked_at.append((abs(iif - softmax), record, panels))
     looked_at.sort(key=lambda one: -one[0])  # the models differ most; else as they stand in the set
     shown, alts, captions = [], [], []
-    for _, image_id, image, panels in looked_at[:most]:
+    for _, record, panels in looked_at[:most]:
+        image = read_picture(record["file_name"])
         shown.append([draw_detections(image, one, names, groups, right) for one, right in panels])
         alts.append([describe(one, names, groups, right) for one, right in panels])
-        captions.append(f"image {image_id}")
+        captions.append(f"image {record['image_id']}")
     table = [["", *METRICS], *([run.row, *map((run.results or {}).get, METRICS)] for run in runs)]
     return pictures_page(
         os.path.join(output, "demo.html"),

@@ -49,8 +49,8 @@ def test_the_packaged_models_are_compared_on_a_page(here, capsys):
 
 
 def test_training_starts_from_a_detector_without_a_classifier(here, monkeypatch):
-    trained, weights, _ = showcase._trained(str(here))
-    assert weights["IIF"] == str(here / "runs" / "iif" / "seed0" / "model_final.pth")
+    trained, iif, _ = showcase._trained(str(here))
+    assert iif == str(here / "runs" / "iif" / "seed0" / "model_final.pth")
     assert [row.name for row in trained] == ["Softmax", "IIF"] and all(r.trains for r in trained)
     cfg = load_config(trained[1].config, list(trained[1].options))
     assert cfg.MODEL.LONG_TAIL.METHOD == "IIF" and cfg.SOLVER.MAX_ITER == 150

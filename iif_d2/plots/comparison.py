@@ -40,7 +40,7 @@ def plot_rows(path: str, runs: Sequence[Run], dataset: str) -> bool:
         0, 1.01, "means over seeds; bars: standard deviation of several; purple: with IIF",
         transform=axes.transAxes, fontsize=8.5, color="0.3",
     )  # fmt: skip
-    axes.margins(x=0.12, y=0.06)
+    axes.margins(x=0.12, y=0.1)
     axes.grid(alpha=0.25)
     _label_points(figure, axes, points)
     save_figure(figure, path)
@@ -158,7 +158,7 @@ def _label_points(figure: Any, axes: Any, points: dict[str, tuple]) -> None:
             )  # fmt: skip
             label.update_positions(canvas.get_renderer())
             box = Text.get_window_extent(label)  # without its line
-            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
             if inside and not any(box.overlaps(other) for other in avoided):
                 taken.append(box)
                 break

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from .arguments import add_group_limits, add_images, add_old_spelling, closed_by
-
-if TYPE_CHECKING:
-    from ..data.on_disk import OnDisk
 
 _SOURCE = (
     "a COCO or LVIS json, a YOLO data.yaml, Pascal VOC xml, or a folder of one of them; of several "
@@ -111,11 +106,10 @@ def _split(args: argparse.Namespace) -> str:
 def _check(args: argparse.Namespace) -> tuple[str, int]:
     from ..data.checking import check_annotations
     from ..data.frequency import is_annotations
-    from ..data.on_disk import OnDisk
 
     paths = [source for source in args.sources if is_annotations(source)]
     if not paths:
-        return _on_disk([OnDisk(name) for name in args.sources])
+        return _on_disk(args)
     if len(args.sources) > 1:
         raise ConfigError(f"data check: give {paths[0]} alone, and what validates it with --val")
     report = check_annotations(
@@ -124,7 +118,15 @@ def _check(args: argparse.Namespace) -> tuple[str, int]:
     return report.text, 1 if report.wrong else 0
 
 
-def _on_disk(reports: Sequence[OnDisk]) -> tuple[str, int]:
+def _on_disk(args: argparse.Namespace) -> tuple[str, int]:
+    from ..data.on_disk import OnDisk
+
+    reports = [OnDisk(name) for name in args.sources]
+    if args.val or args.images or args.near_duplicates:
+        raise ConfigError(
+            "data check: --val, --images and --near-duplicates go with annotation files, not with "
+            f"the name of a data set; name the file of {args.sources[0]}"
+        )
     wrong = sum(report.wrong for report in reports)
     parts = ["\n".join(report.lines) for report in reports]
     parts += [f"things that are missing or wrong: {wrong}"] if wrong else []

@@ -1,4 +1,4 @@
-"""iif-d2 data check, of a registered data set: what is there, what is missing, and whether it is the right thing."""
+"""iif-d2 data check of a registered data set: what is there or missing, and whether it is right."""
 
 import json
 import shutil
@@ -102,3 +102,5 @@ def test_unknown_names_are_refused(capsys):
 def test_files_and_names_are_checked_apart(split, capsys):
     assert main(["data", "check", str(split[1]), split[0]]) == 2
     assert f"give {split[1]} alone" in capsys.readouterr().err
+    assert main(["data", "check", split[0], "--val", str(split[1])]) == 2
+    assert f"name the file of {split[0]}" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def _false_positives(
     from ..data import config_frequency
     from ..evaluation import Detections
     from ..evaluation.equal_recall import false_positives_at_recall
-    from ..evaluation.lvis_evaluation import RESULTS_FILE, dataset_ground_truth
+    from ..evaluation.lvis_evaluation import RESULTS_FILE, dataset_ground_truth, evaluation_folder
     from ..evaluation.metrics import class_groups
     from ..plots.false_positives import write_false_positives
 
@@ -87,7 +87,7 @@ def _false_positives(
     by_name = {row.name: row for row in rows}
     files = {
         (name, run.seed): os.path.join(
-            by_name[name].folder(output, run.seed), "inference", test, RESULTS_FILE
+            evaluation_folder(by_name[name].folder(output, run.seed), test), RESULTS_FILE
         )
         for name in names
         for run in done

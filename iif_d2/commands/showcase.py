@@ -179,7 +179,7 @@ def _page(
 
     from ..evaluation import Detections
     from ..evaluation.detect import read_picture
-    from ..evaluation.lvis_evaluation import RESULTS_FILE, dataset_ground_truth
+    from ..evaluation.lvis_evaluation import RESULTS_FILE, dataset_ground_truth, evaluation_folder
     from ..evaluation.metrics import class_groups
     from ..plots.drawing import describe, draw_detections, judged
     from ..report import pictures_page
@@ -189,7 +189,8 @@ def _page(
     ids, names = zip(*((category.id, category.name) for category in truth.categories))
     models = {}
     for name, folder in folders.items():
-        found = Detections.from_json(os.path.join(folder, "inference", DATASET, RESULTS_FILE), ids)
+        path = os.path.join(evaluation_folder(folder, DATASET), RESULTS_FILE)
+        found = Detections.from_json(path, ids)
         models[name] = found.take(found.scores >= _THRESHOLD)
     looked_at = []
     for record in DatasetCatalog.get(DATASET):

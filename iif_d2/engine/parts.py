@@ -37,6 +37,7 @@ from ..data import (
 )
 from ..errors import ConfigError, UnknownNameError, built_from_config
 from ..evaluation import LongTailEvaluator
+from ..evaluation.lvis_evaluation import evaluation_folder
 from ..files import check_writable
 from ..frequency import ClassFrequency
 from ..modeling import warn_without_method
@@ -152,7 +153,7 @@ class CfgBuilders:
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return LongTailEvaluator(
             dataset_name,
-            output_dir=os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name),
+            output_dir=evaluation_folder(cfg.OUTPUT_DIR, dataset_name),
             frequency=known_frequency(config_frequency(cfg)),
             write_results=cfg.TEST.WRITE_RESULTS,
         )
@@ -250,7 +251,7 @@ def evaluations(
     with dicts_kept(kept):
         tests = [(name, evaluator) for name, _, evaluator in build._tests(cfg)]
     for name, _ in tests:
-        check_writable(os.path.join(cfg.OUTPUT_DIR, "inference", name))
+        check_writable(evaluation_folder(cfg.OUTPUT_DIR, name))
     check_best_metric(best_metric, tests)
 
     def now(model: nn.Module) -> dict:

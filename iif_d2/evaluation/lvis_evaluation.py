@@ -32,6 +32,16 @@ TASKS = ("bbox", "segm")
 RESULTS_FILE = "lvis_instances_results.json"  # as Detectron2 calls it
 
 
+def evaluation_folder(output_dir: str, dataset: str) -> str:
+    """Where a run's evaluation on this data set writes its detections and the AP of each class.
+
+    Examples:
+        >>> evaluation_folder("output/iif", "my_val")
+        'output/iif/inference/my_val'
+    """
+    return os.path.join(output_dir, "inference", dataset)
+
+
 class LongTailEvaluator(DatasetEvaluator):
     """AP, AP50, AP75, APs, APm, APl and, for rare, common and frequent classes, APr, APc, APf.
 

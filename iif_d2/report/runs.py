@@ -25,7 +25,7 @@ from ..data import LongTailDatasetMapper
 from ..errors import ConfigError, DataError
 from ..evaluation import Detections, LongTailEvaluator, rle_masks
 from ..evaluation.ground_truth import GroundTruth
-from ..evaluation.lvis_evaluation import RESULTS_FILE
+from ..evaluation.lvis_evaluation import RESULTS_FILE, evaluation_folder
 from ..evaluation.results import Results, load_class_ap, load_results, save_results
 from ..files import local_path
 from ..frequency import ClassFrequency
@@ -148,7 +148,7 @@ class Run:
         changed.
         """
         part = "" if len(records) == len(truth) else f"-{len(records)}"
-        evaluated = os.path.join(self.folder, "inference", dataset)
+        evaluated = evaluation_folder(self.folder, dataset)
         ours, whole = (os.path.join(self.folder, "report", dataset + p) for p in (part, ""))
         self._places = list(dict.fromkeys((evaluated, ours, whole)))
         fresh = [

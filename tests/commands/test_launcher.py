@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import iif_d2
 from iif_d2.checkpoint import LongTailCheckpointer
@@ -33,7 +34,11 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", str(Path(iif_d2.__file__).parents[1]))
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("my_launched_data", None)  # else the next test's module would not be imported
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        if "launched" in catalog:
+            catalog.pop("launched")
 
 
 def test_each_run_of_a_comparison_is_a_job(project, capsys):

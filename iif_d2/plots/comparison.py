@@ -134,7 +134,7 @@ def _label_points(figure: Any, axes: Any, points: dict[str, tuple]) -> None:
     canvas.draw()  # without it nobody knows where a point will be
     finite = {row: point for row, point in points.items() if math.isfinite(sum(map(_mean, point)))}
     order = sorted(finite, key=lambda row: -_mean(finite[row][1]))
-    lines, taken = [], []
+    lines, taken, names = [], [], []
     for (x, dx), (y, dy) in finite.values():
         dx, dy = np.nan_to_num((dx, dy))
         for reach in ((dx, 0), (0, dy)):
@@ -145,10 +145,8 @@ def _label_points(figure: Any, axes: Any, points: dict[str, tuple]) -> None:
         taken.append(Bbox(axes.transData.transform([(x, y)] * 2)).padded(6))
     for name in order:
         point = tuple(map(_mean, finite[name]))
+        here = axes.transData.transform(point)
         for place, (dx, dy) in enumerate((*_PLACES, *_PLACES)):
-            avoided = taken + (
-                lines if place < len(_PLACES) else []
-            )  # better on a line than nowhere
             far = abs(dx) > 8 or dy
             label = axes.annotate(
                 plain(name), point, (dx, dy), textcoords="offset points", fontsize=8, va="center",
@@ -158,9 +156,18 @@ def _label_points(figure: Any, axes: Any, points: dict[str, tuple]) -> None:
             )  # fmt: skip
             label.update_positions(canvas.get_renderer())
             box = Text.get_window_extent(label)  # without its line
-            inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
-            if inside and not any(box.overlaps(other) for other in avoided):
+            there = (box.x0 + box.width / 2, box.y0 + box.height / 2)
+            steps = np.linspace(here, there, 40)[4:] if far else ()  # along its line
+            leader = [Bbox((step, step)).padded(1) for step in steps]
+            # Better on a line than nowhere.
+            avoided = taken + lines if place < len(_PLACES) else taken
+            free = not any(box.overlaps(other) for other in avoided)
+            if place < len(_PLACES):
+                free &= not any(part.overlaps(other) for part in leader for other in names)
+            if free and axes.bbox.contains(*box.p0) and axes.bbox.contains(*box.p1):
                 taken.append(box)
+                names.append(box)
+                lines += leader
                 break
             if place < 2 * len(_PLACES) - 1:
                 label.remove()

@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> str:
+    own = OwnData.of(args)
+    words = own.overrides()
+    own.keep(args.output)
     return retrain_head(
         args.config_file,
         args.methods,
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> str:
         iterations=args.iterations,
         batch=args.batch,
         seeds=args.seeds,
-        opts=[*OwnData.of(args).overrides(), *args.opts],
+        opts=[*words, *args.opts],
     )
 
 

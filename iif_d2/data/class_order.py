@@ -21,21 +21,26 @@ _KEYS = ("thing_dataset_id_to_contiguous_id", "thing_classes")
 def is_in_json_order(name: str, json_file: str) -> bool:
     """Whether a registered data set's classes are in the order of its json's category ids.
 
-    Somebody's own loader may have an order of its own: its dicts and its metadata decide.
-
-    Raises:
-        ConfigError: the metadata have another order than this package's loader.
+    Somebody's own loader may have an order of its own, and Detectron2's has one where the ids of an
+    LVIS json have holes: there the dicts and the metadata decide.
     """
     metadata = MetadataCatalog.get(name)
-    loader = getattr(getattr(DatasetCatalog.data.get(name), "func", None), "__module__", "")
-    if loader == f"{__package__}.builtin":  # Detectron2's own metadata
-        return True
     if not any(key in vars(metadata) for key in _KEYS) or not is_there(json_file):
         return True
-    categories = read_categories(json_file)
-    if loader == f"{__package__}.instances":
-        check_class_order(name, json_file, categories)
-    return class_order_problem(metadata, categories) is None
+    return class_order_problem(metadata, read_categories(json_file)) is None
+
+
+def require_json_order(name: str, json_file: str) -> None:
+    """Refuse a data set that this package's loader would refuse for its order of classes.
+
+    Raises:
+        ConfigError: the metadata have another order.
+    """
+    from .instances import load_instances
+
+    ours = getattr(DatasetCatalog.data.get(name), "func", None) is load_instances
+    if ours and not is_in_json_order(name, json_file):
+        check_class_order(name, json_file, read_categories(json_file))
 
 
 def class_order_problem(metadata: Any, categories: Sequence[Category]) -> str | None:

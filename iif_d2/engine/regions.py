@@ -26,6 +26,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..annotations.sources import source_digest
 from ..config import flat
 from ..data import (
     LongTailDatasetMapper,
@@ -35,7 +36,7 @@ from ..data import (
     training_dicts,
 )
 from ..errors import ConfigError, DataError
-from ..files import content_key, replacing
+from ..files import replacing
 from ..files.untrusted import load_tensors
 from ..modeling import LongTailOutputLayers, LongTailRes5ROIHeads, LongTailROIHeads
 
@@ -117,7 +118,7 @@ def made_of(cfg: CfgNode, model: nn.Module) -> dict[str, str]:
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         require_registered(name)
         json_file = MetadataCatalog.get(name).get("json_file")
-        found[f"the data of {name}"] = content_key(json_file) if json_file else "no json"
+        found[f"the data of {name}"] = source_digest(json_file) if json_file else "no json"
     return found | {
         key: str(value)
         for key, value in flat(cfg)

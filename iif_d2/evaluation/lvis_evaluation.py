@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table, log_first_n
 
-from ..data.class_order import is_in_json_order
+from ..data.class_order import require_json_order
 from ..errors import ConfigError, DataError, UnknownNameError
 from ..frequency import ClassFrequency
 from .ap_fixed import BestPerClass
@@ -299,7 +299,7 @@ def dataset_ground_truth(dataset_name: str) -> GroundTruth:
             f"data set {dataset_name!r} {problem}; register it with "
             f"iif_d2.register_long_tail_instances(name, json_file, image_root)"
         )
-    is_in_json_order(dataset_name, json_file)  # raises where training would be in another order
+    require_json_order(dataset_name, json_file)
     return GroundTruth(
         PathManager.get_local_path(json_file), metadata.get("thing_dataset_id_to_contiguous_id")
     )

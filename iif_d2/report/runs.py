@@ -177,12 +177,12 @@ class Run:
         return [found.take(found.images == image_id) for image_id in image_ids]
 
     def results(self) -> Results:
-        """The run's own numbers, else those that the report computed."""
+        """The run's own numbers, else the report's; none that are older than the checkpoint."""
         for path in (
             os.path.join(self.folder, "inference", "results.json"),
             *(os.path.join(place, "results.json") for place in self._places[1:]),
         ):
-            if os.path.isfile(path):
+            if self._is_fresh(path):
                 return load_results(path)
         return {}
 
@@ -190,7 +190,7 @@ class Run:
         """(C,) AP in percent of "bbox" or "segm", nan without objects; None where not evaluated."""
         for place in self._places:
             path = os.path.join(place, f"per_class_ap_{task}.csv")
-            if os.path.isfile(path):
+            if self._is_fresh(path):
                 return load_class_ap(path, num_classes)
         return None
 
@@ -215,6 +215,7 @@ class Run:
         return curves
 
     def _is_fresh(self, path: str) -> bool:
+        """Whether the file is there and no older than the checkpoint."""
         if not os.path.isfile(path):
             return False
         last = os.path.join(self.folder, "last_checkpoint")

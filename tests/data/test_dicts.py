@@ -24,6 +24,7 @@ from detectron2.data.datasets import (
 )
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 
+from iif_d2 import count_class_frequency
 from iif_d2.data import (
     DatasetDicts,
     detection_dicts,
@@ -32,6 +33,7 @@ from iif_d2.data import (
     repeat_factors,
 )
 from iif_d2.evaluation.ground_truth import GroundTruth
+from iif_d2.evaluation.lvis_evaluation import dataset_ground_truth
 
 from ..conftest import CATEGORY_IDS, make_dataset
 
@@ -183,6 +185,11 @@ def test_lvis_ids_with_holes_are_left_to_detectron2(builtin):
     path, root = builtin("lvis_v1_train", CATEGORY_IDS)
     dicts = DatasetCatalog.get("lvis_v1_train")
     assert type(dicts) is list and dicts == load_lvis_json(path, root)
+    frequency = count_class_frequency("lvis_v1_train")
+    assert len(frequency) == 1203
+    seen = {annotation["category_id"] for record in dicts for annotation in record["annotations"]}
+    assert frequency.image_count.nonzero()[0].tolist() == sorted(seen) == [2, 4, 5]
+    assert len(dataset_ground_truth("lvis_v1_train")) == len(dicts)
 
 
 @pytest.mark.parametrize("name", ["lvis_v0.5_train_cocofied", "coco_2014_minival"])

@@ -7,13 +7,14 @@ import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.modeling import build_model
 
 from iif_d2.checkpoint import LongTailCheckpointer, load_trained_model
 from iif_d2.commands import main
 from iif_d2.commands.retrain_head import retrain_head
 from iif_d2.engine.parts import CfgBuilders
-from iif_d2.engine.regions import box_predictor, cached_regions, collect_regions
+from iif_d2.engine.regions import box_predictor, cached_regions, collect_regions, made_of
 from iif_d2.engine.retrain_head import (
     NORM,
     HeadRecipe,
@@ -26,6 +27,7 @@ from iif_d2.engine.retrain_head import (
 from iif_d2.errors import CheckpointError, ConfigError, DataError, DivergedError
 
 from ..conftest import TINY, finding_model
+from ..data.sets_in_formats import write_voc, write_yolo
 
 KIND = "mask_rcnn_R_18_FPN_softmax"
 CONFIG = f"configs/Mini-InstanceSegmentation/{KIND}.yaml"
@@ -268,6 +270,23 @@ def test_another_detectors_cache_and_a_damaged_one_are_refused(trained, tmp_path
         half.write_bytes(file.read()[:4000])
     with pytest.raises(DataError, match="half.pth is no whole cache of regions"):
         cached_regions(str(half), cfg, load_trained_model(cfg))
+
+
+@pytest.mark.parametrize("write", [write_yolo, write_voc])
+def test_a_changed_label_file_makes_other_regions(write, tiny_cfg, tmp_path, monkeypatch):
+    name = "in_many_files"
+    monkeypatch.setitem(DatasetCatalog.data, name, None)
+    monkeypatch.setitem(
+        MetadataCatalog.data, name, Metadata(name=name, json_file=str(write(tmp_path / "set")))
+    )
+    cfg = tiny_cfg(KIND, "DATASETS.TRAIN", f"('{name}',)")
+    before = made_of(cfg, torch.nn.Module())
+    changed = next(
+        path for path in (tmp_path / "set").rglob("*") if path.suffix in (".txt", ".xml")
+    )
+    changed.write_text(changed.read_text() + "\n")
+    after = made_of(cfg, torch.nn.Module())
+    assert {key for key in before if before[key] != after[key]} == {f"the data of {name}"}
 
 
 def test_what_cannot_be_retrained_is_refused_in_words(trained, tiny_cfg, tmp_path):

@@ -70,8 +70,8 @@ def test_a_screen_reader_finds_its_way(page):
     assert reader.of("html") == [{"lang": "en"}] and len(reader.of("h1")) == 1
     assert len(reader.of("main")) == 1 and reader.of("nav")[0]["aria-label"]
     assert len(reader.of("caption")) == len(reader.of("table")) >= 7
-    assert all("scope" in attributes for attributes in reader.of("th"))
-    assert all(attributes["alt"] for attributes in reader.of("img"))
+    assert reader.of("th") and all("scope" in attributes for attributes in reader.of("th"))
+    assert reader.of("img") and all(attributes["alt"] for attributes in reader.of("img"))
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     for _, attributes in reader.tags:
@@ -220,13 +220,18 @@ def test_detections_are_kept_until_the_checkpoint_changes(page, runs, monkeypatc
 
     made = []
     monkeypatch.setattr(module.Run, "_detect", lambda run, *_: made.append(run.name))
-    line = ["report", runs[0], "--output", str(tmp_path / "r.html"), "--pictures", "0"]
-    assert main(line) == 0 and not made
-    results = os.path.join(runs[0], "report", "tiny_report", "lvis_instances_results.json")
-    written = os.stat(results)
-    os.utime(results, (1, 1))
-    assert main(line) == 0 and made == ["Softmax"]
-    os.utime(results, ns=(written.st_atime_ns, written.st_mtime_ns))
+    page = tmp_path / "r.html"
+    line = ["report", runs[0], "--output", str(page), "--pictures", "0"]
+    folder = os.path.join(runs[0], "report", "tiny_report")
+    ap = load_results(os.path.join(folder, "results.json"))["tiny_report"]["bbox"]["AP"]
+    assert main(line) == 0 and not made and f">{ap:.1f}<" in page.read_text()
+    written = {path.path: path.stat() for path in os.scandir(folder)}
+    for path in written:
+        os.utime(path, (1, 1))
+    # Detected again, and no number of the older checkpoint is shown beside it.
+    assert main(line) == 0 and made == ["Softmax"] and f">{ap:.1f}<" not in page.read_text()
+    for path, status in written.items():
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def test_the_diagnosis_scores_as_the_evaluation_does(page, runs):
@@ -240,11 +245,11 @@ def test_the_diagnosis_scores_as_the_evaluation_does(page, runs):
     groups = np.array(["r"] * 4)
     diagnosis = Diagnosis(truth, range(len(truth)), detections, groups, 0.0)
     ours = load_results(os.path.join(folder, "results.json"))
-    metrics, _ = changes([diagnosis, diagnosis], 0, 0)
-    for change in metrics:
-        if change.name in ("AP", "AP50", "AP75"):
-            expected = ours["tiny_report"]["bbox"][change.name]
-            assert change.before == pytest.approx(expected, abs=1e-9) and change.difference == 0
+    metrics = {change.name: change for change in changes([diagnosis, diagnosis], 0, 0)[0]}
+    for name in ("AP", "AP50", "AP75"):
+        expected = ours["tiny_report"]["bbox"][name]
+        assert metrics[name].before == pytest.approx(expected, abs=1e-9)
+        assert metrics[name].difference == 0
 
 
 def test_what_became_of_each_object(tmp_path):

@@ -14,8 +14,9 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..errors import CheckpointError, DivergedError, IIFError
-from ..files import replacing, write_atomically
+from ..errors import CheckpointError, DataError, DivergedError, IIFError
+from ..files import write_atomically
+from ..files.tensors import save_tensors
 from ..frequency import ClassFrequency
 from ..methods import LongTailMethod, Reads
 from .carried import CONFIG, FREQUENCY
@@ -93,15 +94,10 @@ class LongTailCheckpointer(DetectionCheckpointer):
         data.update(others)
         path = os.path.join(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
-        # By one process, under one name: what a killed run left of it is written over.
-        temporary = os.path.join(self.save_dir, f".{name}.tmp")
         try:
-            with replacing(path, temporary) as file:
-                torch.save(data, file)
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            raise CheckpointError(
-                f"{path} cannot be written: {error}; earlier checkpoints are as they were"
-            ) from None
+            save_tensors(path, data)
+        except DataError as error:
+            raise CheckpointError(f"{error}; earlier checkpoints are as they were") from None
         return True
 
     def _counts(self) -> ClassFrequency | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +13,8 @@ from detectron2.modeling.backbone import build_resnet_backbone
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from ..files import write_atomically
 from ..files.state_dict import load_state_dict
+from ..files.tensors import save_tensors
 from ..modeling.timm_weights import fit_timm_weights, timm_preprocessing
 
 # What both libraries' networks want (their ImageNet statistics times 255), and where they stride.
@@ -134,9 +133,7 @@ def _check_output(output: str) -> None:
 
 
 def _write(output: str, content: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save({**content, "__author__": "iif_d2 convert"}, buffer)
-    write_atomically(output, buffer.getvalue())
+    save_tensors(output, {**content, "__author__": "iif_d2 convert"})
 
 
 def _config_keys(weights: Mapping[str, Tensor]) -> dict[str, Any]:

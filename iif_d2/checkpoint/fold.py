@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..errors import CheckpointError, ConfigError, IIFError
-from ..files import write_atomically
+from ..files.tensors import save_tensors
 from ..modeling import (
     ClassSpecificMasks,
     ClassSpecificOutputLayers,
@@ -88,9 +87,7 @@ def fold_checkpoint(
     if cfg is not None:
         checkpoint[CONFIG] = plain_config(cfg, checkpoint).dump()
     if output is not None:
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_atomically(output, buffer.getvalue())
+        save_tensors(output, checkpoint)
     return checkpoint
 
 

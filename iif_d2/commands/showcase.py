@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from typing import TYPE_CHECKING
 
@@ -106,15 +105,13 @@ def _trained(output: str) -> tuple[list[Row], str, str]:
 
     from ..checkpoint.reading import read_checkpoint
     from ..engine.compare import Row
-    from ..files import write_atomically
+    from ..files.tensors import save_tensors
 
     start = os.path.join(output, "detector.pth")
     if not os.path.exists(start):
         weights = read_checkpoint(os.path.join(_zoo("softmax"), "model.safetensors"))["model"]
         kept = {n: torch.as_tensor(w).float() for n, w in weights.items() if "cls_score" not in n}
-        content = io.BytesIO()
-        torch.save({"model": kept}, content)
-        write_atomically(start, content.getvalue())
+        save_tensors(start, {"model": kept})
     rows = [
         Row(name, CONFIG, ("MODEL.LONG_TAIL.METHOD", name, "MODEL.WEIGHTS", start))
         for name in ("Softmax", "IIF")

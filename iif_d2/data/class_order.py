@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 
 from ..annotations.formats import is_there
 from ..annotations.reading import read_categories
@@ -28,19 +28,6 @@ def is_in_json_order(name: str, json_file: str) -> bool:
     if not any(key in vars(metadata) for key in _KEYS) or not is_there(json_file):
         return True
     return class_order_problem(metadata, read_categories(json_file)) is None
-
-
-def require_json_order(name: str, json_file: str) -> None:
-    """Refuse a data set that this package's loader would refuse for its order of classes.
-
-    Raises:
-        ConfigError: the metadata have another order.
-    """
-    from .instances import load_instances
-
-    ours = getattr(DatasetCatalog.data.get(name), "func", None) is load_instances
-    if ours and not is_in_json_order(name, json_file):
-        check_class_order(name, json_file, read_categories(json_file))
 
 
 def class_order_problem(metadata: Any, categories: Sequence[Category]) -> str | None:

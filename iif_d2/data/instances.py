@@ -7,18 +7,18 @@ import os
 from typing import Any
 
 import numpy as np
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_lvis_json
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
 from ..annotations.columns import Annotations
 from ..annotations.masks import drawn_polygons
-from ..annotations.reading import read_annotations
+from ..annotations.reading import read_annotations, read_categories
 from ..annotations.schema import DatasetAnnotation, Image
 from ..errors import DataError
 from ..files import local_path
-from .class_order import check_class_order
+from .class_order import check_class_order, is_in_json_order
 from .dicts import DatasetDicts, Labels
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,17 @@ def load_builtin(name: str) -> DatasetDicts | list[dict]:
     if name.startswith("lvis_") and ids != list(range(1, len(ids) + 1)):
         return load_lvis_json(metadata.json_file, metadata.image_root, name)
     return dicts
+
+
+def require_json_order(name: str, json_file: str) -> None:
+    """Refuse a data set that this package's loader would refuse for its order of classes.
+
+    Raises:
+        ConfigError: the metadata have another order.
+    """
+    ours = getattr(DatasetCatalog.data.get(name), "func", None) is load_instances
+    if ours and not is_in_json_order(name, json_file):
+        check_class_order(name, json_file, read_categories(json_file))
 
 
 class InstanceDicts:

@@ -19,7 +19,6 @@ from detectron2.utils import comm
 from ..checkpoint import LongTailCheckpointer
 from ..errors import ConfigError, UnknownNameError
 from ..evaluation import LongTailEvaluator
-from ..evaluation.metrics import FIXED_METRICS, METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +104,11 @@ def check_best_metric(metric: str, tests: Sequence[tuple[str, DatasetEvaluator]]
     """
     if not metric or not all(isinstance(e, LongTailEvaluator) for _, e in tests):
         return
-    tasks = ("bbox", "segm")
-    known = [f"{task}/{name}" for task in tasks for name in (*METRICS, *FIXED_METRICS)]
-    if len(tests) > 1:
-        known = [f"{name}/{metric}" for name, _ in tests for metric in known]
+    known = [
+        f"{name}/{task}/{metric}" if len(tests) > 1 else f"{task}/{metric}"
+        for name, evaluator in tests
+        for task in ("bbox", "segm")
+        for metric in evaluator.metric_names
+    ]
     if metric not in known:
         raise UnknownNameError.of("TEST.BEST_METRIC", metric, known)

@@ -36,7 +36,7 @@ from ..data import (
     training_dicts,
 )
 from ..errors import ConfigError, DataError
-from ..files import replacing
+from ..files.tensors import save_tensors
 from ..files.untrusted import load_tensors
 from ..modeling import LongTailOutputLayers, LongTailRes5ROIHeads, LongTailROIHeads
 
@@ -310,10 +310,7 @@ def _inputs_of(predictor: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _write(path: str, regions: Regions) -> None:
-    folder, name = os.path.split(os.path.abspath(path))
     try:
-        os.makedirs(folder, exist_ok=True)
-        with replacing(path, os.path.join(folder, f".{name}.tmp")) as file:
-            torch.save({"format": FORMAT, **vars(regions)}, file)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        raise DataError(f"{path} cannot be written: {error}; give another --cache file") from None
+        save_tensors(path, {"format": FORMAT, **vars(regions)})
+    except DataError as error:
+        raise DataError(f"{error}; give another --cache file") from None

@@ -15,14 +15,14 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table, log_first_n
 
-from ..data.class_order import require_json_order
+from ..data.instances import require_json_order
 from ..errors import ConfigError, DataError, UnknownNameError
 from ..frequency import ClassFrequency
 from .ap_fixed import BestPerClass
 from .detections import Detections
 from .ground_truth import GroundTruth
 from .matching import Matcher
-from .metrics import FIXED_METRICS, check_classes, class_groups, lvis_metrics
+from .metrics import FIXED_METRICS, METRICS, check_classes, class_groups, lvis_metrics
 from .results import save_class_ap
 from .results_file import ResultsFile
 
@@ -128,6 +128,11 @@ class LongTailEvaluator(DatasetEvaluator):
         self._matchers: dict[str, Matcher] = {}
         self._fixed = None if self._ap_fixed_dets is None else BestPerClass(self._ap_fixed_dets)
         self._results = ResultsFile(self._output_dir, self._truth) if self._write_results else None
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What it may score of a task."""
+        return [*METRICS, *(FIXED_METRICS if self._fixed is not None else ())]
 
     def use_frequency(self, frequency: ClassFrequency) -> None:
         """Take a model's counts and groups, whose classes are known to be the data set's."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import BinaryIO
+from contextlib import nullcontext
 
 import msgspec
 from detectron2.utils import comm
 
 from ..errors import DataError
+from ..files import replacing
 from .detections import Detections
 from .ground_truth import GroundTruth
 
@@ -59,16 +59,20 @@ class ResultsFile:
         there once.
         """
         written: set[bytes] = set()
-        with _replacing(path) if comm.is_main_process() else nullcontext() as output:
-            for lines in self._gathered():
-                for line in lines:
-                    image, records = line.split(b" ", 1)
-                    if image not in written:
-                        output.write(b",\n" if written else b"[")
-                        output.write(records)
-                        written.add(image)
-            if output is not None:
-                output.write(b"]" if written else b"[]")
+        whole = replacing(path, f"{path}.tmp") if comm.is_main_process() else nullcontext()
+        try:
+            with whole as output:
+                for lines in self._gathered():
+                    for line in lines:
+                        image, records = line.split(b" ", 1)
+                        if image not in written:
+                            output.write(b",\n" if written else b"[")
+                            output.write(records)
+                            written.add(image)
+                if output is not None:
+                    output.write(b"]" if written else b"[]")
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error.strerror}") from None
 
     def _gathered(self) -> Iterator[list[bytes]]:
         """All ranks' lines, some megabytes at a time; ranks other than the main one get none."""
@@ -82,18 +86,3 @@ class ResultsFile:
                 *lines, cut[rank] = (cut[rank] + chunk).split(b"\n")
                 yield lines
         self._file.seek(size)
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when complete, and leaves it alone otherwise."""
-    temporary = f"{path}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)

@@ -1,8 +1,7 @@
 """Train, resume or test long-tailed image classification from a config.
 
-    python projects/classification/train_net.py --config-file projects/classification/configs/X.yaml
-    \
-        [--resume | --eval-only] [--num-gpus N] [KEY VALUE ...]
+python projects/classification/train_net.py --config-file configs/X.yaml
+    [--resume | --eval-only] [--num-gpus N] [KEY VALUE ...]
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ except ImportError:  # a checkout that is not installed
 from iif_classification.config import load_config  # noqa: E402
 from iif_classification.engine import Ranks, launch, run, score_saved  # noqa: E402
 
-from iif_d2.errors import IIFError  # noqa: E402
+from iif_d2.errors import in_words  # noqa: E402
 from iif_d2.files import hold_folder, restored_on_error, write_atomically  # noqa: E402
 
 logger = logging.getLogger("iif_classification")
+EXIT_BAD_INPUT = 2  # as in detection
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -59,10 +59,12 @@ def work(arguments: argparse.Namespace, ranks: Ranks) -> None:
             score_saved(cfg, ranks)
         else:
             train(cfg, ranks, arguments.resume)
-    except IIFError as error:
-        if ranks.is_main:
-            logger.error("%s", error)
-        sys.exit(1)
+    except Exception as error:
+        message = in_words(error)
+        if message is None:
+            raise
+        logger.error("%s", message)
+        sys.exit(EXIT_BAD_INPUT)
 
 
 def train(cfg: CfgNode, ranks: Ranks, resume: bool) -> None:
@@ -103,8 +105,12 @@ def main() -> None:
     arguments = parse_arguments()
     try:
         launch(partial(work, arguments), arguments.num_gpus)
-    except IIFError as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        message = in_words(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
 
 
 if __name__ == "__main__":

@@ -93,8 +93,8 @@ def test_a_run_that_cannot_start_changes_no_file(trained, tmp_path):
 
     before = content()
     other = start("SOLVER.LR", "0.3")
-    assert other.returncode == 1 and "the config says 0.3" in other.stdout, other.stderr
+    assert other.returncode == 2 and "the config says 0.3" in other.stdout, other.stderr
     hold_folder(str(folder))
     second = start()
-    assert second.returncode == 1 and "another run trains in" in second.stdout, second.stderr
+    assert second.returncode == 2 and "another run trains in" in second.stdout, second.stderr
     assert content() == before

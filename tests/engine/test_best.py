@@ -110,6 +110,8 @@ def test_what_cannot_be_kept_is_refused_before_the_first_step(tiny_cfg):
         (("TEST.BEST_METRIC", "segm/APr"), ConfigError, "needs an EVAL_PERIOD above 0"),
         (("TEST.PATIENCE", "3", *period), ConfigError, "name one as TEST.BEST_METRIC"),
         (("TEST.BEST_METRIC", "segm/APR", *period), UnknownNameError, "known: bbox/AP, bbox/AP50"),
+        # the trainer's evaluator does not compute it
+        (("TEST.BEST_METRIC", "segm/APfixed", *period), UnknownNameError, "'segm/APfixed'"),
         (
             ("TEST.BEST_METRIC", "segm/AP", "DATASETS.TEST", "('tiny_lvis', 'tiny_lvis')", *period),
             UnknownNameError,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from iif_d2.errors import CheckpointError, ConfigError
-from iif_d2.files import write_atomically
+from iif_d2.files.tensors import save_tensors
 from iif_d2.files.untrusted import load_tensors, parse_yaml
 from iif_d2.frequency import ClassFrequency
 
@@ -81,7 +80,7 @@ class SavedModel:
 
 def save_model(path: str, model: Recognizer, frequency: ClassFrequency, cfg: CfgNode) -> None:
     """Write a model file, whole or not at all."""
-    _save(path, _model_content(model, frequency, cfg))
+    save_tensors(path, _model_content(model, frequency, cfg))
 
 
 def load_model(path: str) -> SavedModel:
@@ -101,7 +100,7 @@ def save_state(
     path: str, model: Recognizer, frequency: ClassFrequency, cfg: CfgNode, training: dict
 ) -> None:
     """Write a training state, whole or not at all: a model file with `training` added."""
-    _save(path, {**_model_content(model, frequency, cfg), "training": _plain(training)})
+    save_tensors(path, {**_model_content(model, frequency, cfg), "training": _plain(training)})
 
 
 def _plain(value: Any) -> Any:
@@ -169,12 +168,6 @@ def _model_content(model: Recognizer, frequency: ClassFrequency, cfg: CfgNode) -
         "num_images": frequency.num_images,
         "config": cfg.dump(),
     }
-
-
-def _save(path: str, content: dict) -> None:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
 
 
 def _load(path: str) -> dict:

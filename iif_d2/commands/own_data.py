@@ -138,7 +138,9 @@ class OwnData:
                 words += [config_key, "()"]
         first = NAMES[next(iter(self.files))]
         classes = len(count_class_frequency(first))
-        words += ["MODEL.ROI_HEADS.NUM_CLASSES", str(classes), "INPUT.MASK_FORMAT", "bitmask"]
+        for head in ("ROI_HEADS", "RETINANET"):
+            words += [f"MODEL.{head}.NUM_CLASSES", str(classes)]
+        words += ["INPUT.MASK_FORMAT", "bitmask"]
         records = DatasetCatalog.get(first)
         some = [records[index] for index in range(min(_LOOKED_AT, len(records)))]
         if not any("segmentation" in a for record in some for a in record["annotations"]):

@@ -15,6 +15,7 @@ else:
     from .detection import detection_dicts
     from .dicts import DatasetDicts
     from .frequency import (
+        class_count,
         config_frequency,
         deferred_frequency,
         known_frequency,
@@ -46,6 +47,7 @@ else:
         "NamedBatches",
         "TrainingBatches",
         "attach_class_frequency",
+        "class_count",
         "config_frequency",
         "config_repeat_factors",
         "datasets_root",

@@ -140,10 +140,22 @@ def packaged_frequency(name: str) -> ClassFrequency | None:
     return ClassFrequency.load(path) if os.path.isfile(path) else None
 
 
+def class_count(cfg: CfgNode) -> tuple[int, str]:
+    """How many classes the model has, and the key that says so.
+
+    Examples:
+        >>> from detectron2.config import get_cfg
+        >>> class_count(get_cfg())
+        (80, 'MODEL.ROI_HEADS.NUM_CLASSES')
+    """
+    node = "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"
+    return cfg.MODEL[node].NUM_CLASSES, f"MODEL.{node}.NUM_CLASSES"
+
+
 def config_frequency(cfg: CfgNode) -> DeferredFrequency:
     """The counts of MODEL.LONG_TAIL.FREQUENCY, or of DATASETS.TRAIN; nothing is read yet."""
     return deferred_frequency(
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        class_count(cfg)[0],
         cfg.DATASETS.TRAIN,
         cfg.MODEL.LONG_TAIL.FREQUENCY,
         cfg.OUTPUT_DIR,

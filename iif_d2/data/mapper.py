@@ -75,7 +75,7 @@ class LongTailDatasetMapper(DatasetMapper):
     def _map(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
         where = f"image {dataset_dict.get('file_name')} (id {dataset_dict.get('image_id')})"
         if self.is_train and self.use_instance_mask:
-            masks = [a.get("segmentation") for a in dataset_dict["annotations"]]
+            masks = [a.get("segmentation") for a in dataset_dict.get("annotations", ())]
             if None in masks:
                 raise DataError(
                     f"{where} has an object without 'segmentation'; add it, or set MODEL.MASK_ON "

@@ -15,23 +15,26 @@ from ..frequency import class_name_mismatch
 _NAMED = 3  # classes that a message lists
 
 
-def check_datasets(names: Sequence[str], num_classes: int | None) -> None:
+def check_datasets(names: Sequence[str], num_classes: int | None, key: str) -> None:
     """Raise `ConfigError` unless the data sets are there and have the model's number of classes.
 
-    Where that number is None, a model without ROI heads, it is not compared.
+    Args:
+        num_classes: where it is None, as of a model without ROI heads, it is not compared.
+        key: what says that number.
     """
     for name in names:
         classes = _classes(name)
         if None not in (classes, num_classes) and len(classes) != num_classes:
             raise ConfigError(
-                f"MODEL.ROI_HEADS.NUM_CLASSES is {num_classes}, but data set "
-                f"{name} has {len(classes)} classes; set it to {len(classes)}"
+                f"{key} is {num_classes}, but data set {name} has {len(classes)} classes; set it "
+                f"to {len(classes)}"
             )
 
 
 def check_test_sets(
     names: Sequence[str],
     num_classes: int | None,
+    key: str,
     training: Sequence[str],
     learned: Sequence[str] | None = None,
 ) -> None:
@@ -39,6 +42,7 @@ def check_test_sets(
 
     Args:
         num_classes: the model's, if that is known.
+        key: what says that number.
         training: registered names of the data that the model learns from.
         learned: the class names in its checkpoint; by default those of `training`.
     """
@@ -51,10 +55,9 @@ def check_test_sets(
             _compare(_where(name), classes, learned)
         elif num_classes not in (None, len(classes)):
             raise ConfigError(
-                f"the model has {num_classes} classes (MODEL.ROI_HEADS.NUM_CLASSES), but test set "
-                f"{_where(name)} has {len(classes)}; list all of training's in its 'categories', "
-                f"with the same ids, or set NUM_CLASSES to {len(classes)} if the model was trained "
-                f"on those"
+                f"the model has {num_classes} classes ({key}), but test set {_where(name)} has "
+                f"{len(classes)}; list all of training's in its 'categories', with the same ids, "
+                f"or set {key} to {len(classes)} if the model was trained on those"
             )
 
 

@@ -45,6 +45,7 @@ from .schedule import warn_of_warmup
 from .second_stage import optimizer_for
 
 logger = logging.getLogger(__name__)
+_CLASSES_KEY = "model.roi_heads.num_classes"
 
 _LOADER_OPTIONS = ("total_batch_size", "aspect_ratio_grouping", "num_workers")
 _NOTHING = object()
@@ -91,7 +92,7 @@ def parts_from_lazy(cfg: DictConfig) -> TrainingParts:
     """
     train, names = cfg.train, cfg.dataloader.train.dataset.names
     names = [names] if isinstance(names, str) else list(names)
-    check_datasets(names, _num_classes(cfg))
+    check_datasets(names, _num_classes(cfg), _CLASSES_KEY)
     for name in names:
         attach_class_frequency(name)
     best_metric = train.get("best_metric", "")
@@ -162,7 +163,7 @@ def lazy_evaluation(
         return lambda model: {}
     names, kept = _names(cfg.dataloader.get("test", {})), {}
     training = _names(cfg.dataloader.get("train", {}))
-    check_test_sets(names, _num_classes(cfg), training, learned)
+    check_test_sets(names, _num_classes(cfg), _CLASSES_KEY, training, learned)
     with dicts_kept(kept):
         _, evaluator = _test(cfg)
     check_best_metric(best_metric, [("", evaluator)])
@@ -286,7 +287,7 @@ def _target(cfg: Any) -> Any:
 
 
 def _num_classes(cfg: DictConfig) -> int | None:
-    return OmegaConf.select(cfg, "model.roi_heads.num_classes")
+    return OmegaConf.select(cfg, _CLASSES_KEY)
 
 
 def _check_override(cfg: DictConfig, override: str) -> None:

@@ -29,6 +29,7 @@ from ..data import (
     LongTailDatasetMapper,
     TrainingBatches,
     attach_class_frequency,
+    class_count,
     config_frequency,
     dicts_kept,
     known_frequency,
@@ -137,7 +138,7 @@ class CfgBuilders:
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
-        check_datasets([dataset_name], cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+        check_datasets([dataset_name], *class_count(cfg))
         _check_proposals(cfg)
         with built_from_config(f"the data of {dataset_name}"):
             # Detectron2's arguments of a config, with data that ranks share.
@@ -191,7 +192,7 @@ def parts_from_cfg(cfg: CfgNode, build: type[CfgBuilders] = CfgBuilders) -> Trai
         DataError: the data are not what they should be.
     """
     _check_training_data(cfg)
-    check_test_sets(cfg.DATASETS.TEST, cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.DATASETS.TRAIN)
+    check_test_sets(cfg.DATASETS.TEST, *class_count(cfg), cfg.DATASETS.TRAIN)
     with dicts_kept():  # a schedule in epochs asks for the images that the loader asks for
         cfg = fit_schedule(cfg, comm.get_world_size())
         data_loader = build.build_train_loader(cfg)
@@ -273,7 +274,7 @@ def _check_training_data(cfg: CfgNode) -> None:
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("nothing to train on: set DATASETS.TRAIN")
     _check_proposals(cfg)
-    check_datasets(cfg.DATASETS.TRAIN, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    check_datasets(cfg.DATASETS.TRAIN, *class_count(cfg))
 
 
 def _check_proposals(cfg: CfgNode) -> None:

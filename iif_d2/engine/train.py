@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from ..checkpoint import load_trained_model
 from ..config import config_path, load_config
+from ..data import class_count
 from ..errors import ConfigError, IIFError
 from ..files import check_writable, hold_folder, restored_on_error
 from ..user_modules import import_modules
@@ -34,8 +35,8 @@ def main(args: Namespace) -> dict | None:
             return lazy_evaluation(cfg, model.class_names)(model)
         if args.eval_only:
             model = load_trained_model(cfg, args.resume)
-            tests, classes = cfg.DATASETS.TEST, cfg.MODEL.ROI_HEADS.NUM_CLASSES
-            check_test_sets(tests, classes, cfg.DATASETS.TRAIN, model.class_names)
+            train, tests = cfg.DATASETS.TRAIN, cfg.DATASETS.TEST
+            check_test_sets(tests, *class_count(cfg), train, model.class_names)
             _, evaluate_last = evaluations(cfg, model, LongTailTrainer)
             return evaluate_last(model)
         trainer = LongTailTrainer(cfg)

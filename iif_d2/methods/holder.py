@@ -148,6 +148,8 @@ class FrequencyHolder(nn.Module):
 
     def _take_loaded(self) -> None:
         if int(self.num_images) < 0:
+            if self._current is not None:
+                self._take(self._current)  # the buffers again; the file has none of the counts
             return  # saved before its first use
         instances, codes = self.instance_count.cpu().numpy(), self.class_groups.tolist()
         known = self.class_names, getattr(self._current or self._source, "class_names", None)

@@ -69,6 +69,7 @@ def shift_of(method: LongTailMethod) -> np.ndarray:
 
 
 def num_classes(head: RetinaNetHead) -> int:
+    """Of the head's logits; a place has as many boxes as classes' groups."""
     anchors = head.bbox_pred.out_channels // 4
     return head.cls_score.out_channels // anchors
 

@@ -186,6 +186,8 @@ YAMLS = {
     ("names: ", "nams: "): "names is missing",
     ("names: [person", "names: {0: a, 0: b}\nx: [person"): "names has '0'",
     ("names: [person", "names: {0: a, 2: b}\nx: [person"): "no class 1",
+    ("names: [person", f"names: {{? {'1' * 5000} : a}}\nx: [person"): "number the classes 0, 1, 2",
+    ("train: images/train", f"train: images/train\nkpt_shape: [{'1' * 5000}, 2]"): "no [K, 2]",
     ("train: images/train", "train: http://x.org/a/../b"): "an address",
     ("train: images/train", "train: /etc"): "leads out of",
     ("train: images/train", "train: images/gone"): "not there under",

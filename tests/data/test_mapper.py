@@ -39,6 +39,12 @@ def test_missing_broken_and_missized_pictures_are_named(tiny_cfg, record, tmp_pa
         mapper({**record, "width": 99})
 
 
+def test_a_picture_without_annotations_is_one_without_objects(tiny_cfg, record):
+    bare = {key: value for key, value in record.items() if key != "annotations"}
+    mapped = LongTailDatasetMapper(tiny_cfg(), True)(bare)
+    assert "instances" not in mapped and mapped["image"].shape[0] == 3
+
+
 def test_run_length_masks_need_the_bitmask_format(tiny_cfg, record):
     rle = {"size": [64, 64], "counts": "0P2"}
     spoilt = {**record, "annotations": [{**record["annotations"][0], "segmentation": rle}]}

@@ -18,6 +18,8 @@ from iif_d2.engine.checks import check_test_sets
 from iif_d2.engine.parts import evaluations
 from iif_d2.errors import CheckpointError, ConfigError, DataError, IIFError
 
+KEY = "MODEL.ROI_HEADS.NUM_CLASSES"
+
 
 @pytest.fixture(scope="module")
 def register(dataset, tmp_path_factory):
@@ -121,10 +123,10 @@ def test_the_models_classes_are_those_of_its_checkpoint(register):
     name = register("test_fewer", _fewer)
     learned = ("square", "disc", "bar", "never")
     with pytest.raises(ConfigError, match="training has 4: training alone has 'never'"):
-        check_test_sets([name], 4, (), learned)
-    with pytest.raises(ConfigError, match="or set NUM_CLASSES to 3 if"):
-        check_test_sets([name], 4, ())
-    check_test_sets([name], None, ())
+        check_test_sets([name], 4, KEY, (), learned)
+    with pytest.raises(ConfigError, match=f"or set {KEY} to 3 if"):
+        check_test_sets([name], 4, KEY, ())
+    check_test_sets([name], None, KEY, ())
 
 
 def test_a_model_of_another_order_of_classes_is_neither_evaluated_nor_resumed(

@@ -199,7 +199,11 @@ def test_the_trainer_trains_and_evaluates_a_retinanet(tiny_cfg, dataset_name):
             counts = count_class_frequency(dataset_name)
             return apply_method(super().build_model(cfg), build_method("NorCal", counts))
 
-    options = [*RETINANET, "MODEL.RETINANET.NUM_CLASSES", "4", "MODEL.MASK_ON", "False"]
+    # ROI heads, which it does not have, may say another number.
+    options = [*RETINANET, "MODEL.ROI_HEADS.NUM_CLASSES", "80", "MODEL.MASK_ON", "False"]
+    with pytest.raises(ConfigError, match="MODEL.RETINANET.NUM_CLASSES is 5, but .* has 4"):
+        Own(tiny_cfg("mask_rcnn_R_18_FPN_iif", *options, "MODEL.RETINANET.NUM_CLASSES", "5"))
+    options += ["MODEL.RETINANET.NUM_CLASSES", "4"]
     options += ["MODEL.LONG_TAIL.METHOD", "Softmax", "MODEL_EMA.ENABLED", "True"]
     cfg = tiny_cfg("mask_rcnn_R_18_FPN_iif", *options, "SOLVER.ACCUMULATE", "2")
     trainer = Own(cfg)

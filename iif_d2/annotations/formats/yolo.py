@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from tqdm import tqdm
@@ -101,11 +101,16 @@ def read_yaml(path: str) -> YoloData:
             data.splits[split] = [_place(data, base, split, node) for node in texts]
     if "kpt_shape" in values:
         shape = _texts(path, "kpt_shape", values["kpt_shape"])
-        if not all(node.value.isdecimal() for node in shape) or len(shape) != 2:
+        if not all(_is_number(node.value) for node in shape) or len(shape) != 2:
             where = _at(path, values["kpt_shape"])
             raise DataError(f"{where}: kpt_shape is no [K, 2] or [K, 3]; correct it")
         data.keypoints = math.prod(int(node.value) for node in shape)
     return data
+
+
+def _is_number(text: Any) -> bool:
+    """Whether it is one of at most nine digits; Python refuses to read thousands."""
+    return isinstance(text, str) and text.isdecimal() and len(text) <= 9
 
 
 def _at(path: str, node: yaml.Node) -> str:
@@ -120,7 +125,7 @@ def _class_names(path: str, values: dict[str, yaml.Node]) -> list[str]:
         named: dict[int, yaml.Node] = {}
         for key, value in node.value:
             number = getattr(key, "value", "")
-            if not isinstance(number, str) or not number.isdecimal() or int(number) in named:
+            if not _is_number(number) or int(number) in named:
                 raise DataError(
                     f"{_at(path, key)}: names has {number!r}; number the classes 0, 1, 2, ..., "
                     f"each once"

@@ -172,8 +172,8 @@ KEYS = (
         1,
         "Go through a process's share of a batch in so many equal parts, and step on the mean of "
         "their gradients: a batch of 16 in the memory of 16 / ACCUMULATE. IMS_PER_BATCH stays the "
-        "whole batch; with SOLVER.REFERENCE_WORLD_SIZE 0, so that Detectron2 does not scale a "
-        "recipe for 8 GPUs down to one. BatchNorm sees a part at a time.",
+        "whole batch. Set SOLVER.REFERENCE_WORLD_SIZE 0, or Detectron2 scales a recipe for 8 "
+        "GPUs down to one. BatchNorm sees a part at a time.",
     ),
     Key(
         "SOLVER.EPOCHS",
@@ -296,7 +296,7 @@ def flat(node: CN, parent: str = "") -> Iterator[tuple[str, Any]]:
         parent: the full name of the node itself, with a dot behind; of a whole config "".
     """
     for key, value in node.items():
-        if isinstance(value, CN):
+        if isinstance(value, dict):
             yield from flat(value, f"{parent}{key}.")
         else:
             yield f"{parent}{key}", value

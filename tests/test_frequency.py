@@ -110,7 +110,7 @@ def test_save_and_load_give_the_same(tmp_path, frequency):
 def test_frequencies_are_frozen(frequency):
     with pytest.raises(AttributeError):
         frequency.num_images = 5
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="read-only"):
         frequency.image_count[0] = 5
 
 

@@ -100,7 +100,7 @@ class Rle(Struct, gc=False):
 class Annotation(Struct, gc=False):
     """One object. `bbox` is x, y, width, height in pixels; the mask is left as text.
 
-    Without one of its numbers (NaN, null) a box is an empty one.
+    A box with a number that is missing (NaN, null) counts as empty.
     """
 
     image_id: Id

@@ -1,7 +1,7 @@
 """Checkpoints: saving, loading, folding and converting them, and whose class frequencies count."""
 
 from .checkpointer import LongTailCheckpointer
-from .classes import check_class_names, first_class_names
+from .classes import check_class_names, first_class_names, known_class_names
 from .convert import convert_resnet, convert_resnet_file, convert_timm_file
 from .fold import fold_checkpoint, plain_config
 from .frequencies import model_frequency, settle_frequencies, trained_frequency
@@ -14,6 +14,7 @@ __all__ = [
     "convert_resnet_file",
     "convert_timm_file",
     "first_class_names",
+    "known_class_names",
     "fold_checkpoint",
     "load_trained_model",
     "load_trained_weights",

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..data import attach_class_frequency
 from ..errors import CheckpointError, IIFError
-from ..frequency import class_name_mismatch
+from ..frequency import ClassFrequency, class_name_mismatch
 
 KEY = "class_names"  # of a checkpoint
 
@@ -30,6 +30,14 @@ def data_class_names(dataset: str) -> tuple[str, ...] | None:
 def first_class_names(datasets: Iterable[str]) -> tuple[str, ...] | None:
     """Those of the first of these data sets that tells its classes."""
     return next(filter(None, map(data_class_names, datasets)), None)
+
+
+def known_class_names(
+    model: nn.Module, datasets: Iterable[str], frequency: ClassFrequency | None
+) -> tuple[str, ...] | None:
+    """What a loaded model calls its classes: its checkpoint's names, else the data's or counts'."""
+    names = getattr(model, "class_names", None) or first_class_names(datasets)
+    return tuple(names or ()) or (frequency and frequency.class_names)
 
 
 def saved_class_names(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:

@@ -76,16 +76,18 @@ def run(args: argparse.Namespace) -> str | tuple[str, int]:
 
 
 def _convert(args: argparse.Namespace) -> str:
-    from ..data.converting import convert_annotations
+    from ..data.converting import convert_annotations, images_option
 
     output = args.output or getattr(args, "place", None)
     if not output:
         raise ConfigError("data convert: name the json to write with --output FILE")
     said = convert_annotations(args.source, output)
-    return f"{said}\nnext: iif-d2 data check {output}"
+    images = images_option(args.source)
+    return f"{said}\nnext: iif-d2 data check {output} --images {images}"
 
 
 def _split(args: argparse.Namespace) -> str:
+    from ..data.converting import images_option
     from ..data.splitting import split_annotations
 
     said = split_annotations(
@@ -99,8 +101,12 @@ def _split(args: argparse.Namespace) -> str:
         group_limits=args.group_limits,
     )
     start = os.path.join(args.output, "fold_0_" if args.folds else "")
-    files = f"--train {start}train.json --val {start}val.json"
-    return f"{said}\nnext: iif-d2 train {files} --images {args.images or 'DIR'}"
+    train, val = f"{start}train.json", f"{start}val.json"
+    images = f"--images {args.images or images_option(args.source)}"
+    return (
+        f"{said}\nnext: iif-d2 data check {train} --val {val} {images}\n"
+        f"then: iif-d2 train --train {train} --val {val} {images}"
+    )
 
 
 def _check(args: argparse.Namespace) -> tuple[str, int]:

@@ -266,19 +266,10 @@ def _check_sizes(configs: Sequence[CfgNode]) -> None:
 
 def _classes(cfg: CfgNode, model: nn.Module) -> tuple[Sequence[str], np.ndarray | None]:
     """Class names, and their groups where the training frequencies can be had."""
-    from detectron2.data import MetadataCatalog
+    from ..checkpoint import known_class_names, trained_frequency
+    from ..data import class_count
 
-    from ..checkpoint import trained_frequency
-    from ..data import config_frequency, known_frequency
-
-    trained, counted = trained_frequency(cfg, model), known_frequency(config_frequency(cfg))
+    trained = trained_frequency(cfg, model)
+    names = known_class_names(model, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN), trained)
     groups = None if trained is None else trained.groups()
-    if counted is not None:
-        return counted.class_names, groups
-    if own := getattr(model, "class_names", None):
-        return own, groups
-    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
-        names = MetadataCatalog.get(name).get("thing_classes")
-        if names:
-            return names, groups
-    return [f"class {index}" for index in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES)], groups
+    return names or [f"class {index}" for index in range(class_count(cfg)[0])], groups

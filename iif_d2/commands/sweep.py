@@ -112,7 +112,14 @@ def _with_imports(args: argparse.Namespace) -> str:
 
 
 def sweep(args: argparse.Namespace) -> str:
-    """What `run` does, here."""
+    """Sweep in this process, and write the table and the plot.
+
+    Args:
+        args: of `add_arguments`.
+
+    Returns:
+        The table in Markdown, and where the files lie.
+    """
     from detectron2.data import build_detection_test_loader
 
     from ..checkpoint import check_class_names, load_trained_model

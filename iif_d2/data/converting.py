@@ -92,8 +92,7 @@ def convert_annotations(source: str, output: str) -> str:
     file.save(output)
     return (
         f"{output}: {len(file.images):,} images, {len(file.annotations):,} objects, "
-        f"{len(file.categories):,} classes, in COCO's format; {said_root(source)}\n"
-        f"next: iif-d2 data check {output} --images {images_option(source)}"
+        f"{len(file.categories):,} classes, in COCO's format; {said_root(source)}"
     )
 
 

@@ -18,6 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 def count_json(path: str, cache_dir: str | None) -> ClassFrequency:
+    """The counts of an annotation file of any format; kept in `cache_dir` until the file changes.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     if cache_dir is None:
         return _count_labels(path)
     from ..annotations.sources import source_digest
@@ -69,6 +74,11 @@ def count_pairs(
 
 
 def count_dicts(dicts: Iterable[dict], class_names: Sequence[str] | None) -> ClassFrequency:
+    """The counts of Detectron2's dataset dicts; without names a class is called by its number.
+
+    Raises:
+        DataError: a class that has no name.
+    """
     images, classes, crowds, num_images = [], [], [], 0
     for record in dicts:
         for annotation in record.get("annotations", ()):

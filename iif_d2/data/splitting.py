@@ -19,7 +19,7 @@ from ..errors import ConfigError, DataError
 from ..files.tables import markdown_table
 from ..frequency import ClassFrequency
 from ..groups import GROUP_LIMITS, GROUPS, check_group_limits, stated_groups
-from .converting import WholeFile, check_output, images_option
+from .converting import WholeFile, check_output
 from .counting import count_pairs
 from .duplicates import near_duplicates
 from .instances import image_path
@@ -109,10 +109,7 @@ def split_annotations(
         lines += _table(checked, parts, groups)
     lines += ["", *_remarks(checked, labels, parts, shares)]
     written = " and ".join(paths) if not folds else f"{paths[0]} to {paths[-1]}"
-    lines.append(f"written: {written}")
-    options = f"--val {paths[1]} --images {image_root or images_option(source)}"
-    lines.append(f"next: iif-d2 data check {paths[0]} {options}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"written: {written}"])
 
 
 def _together(

@@ -25,12 +25,12 @@ from tqdm import tqdm
 from yaml import YAMLError
 
 from ..config import config_path, load_config
-from ..errors import DataError, IIFError, UnknownNameError
+from ..errors import DataError, IIFError
 from ..evaluation.comparison import COST_FILE, COSTS, read_cost, read_run
 from ..files import write_atomically
 from ..files.untrusted import parse_yaml
 from ..frequency import ClassFrequency
-from ..methods import METHOD_REGISTRY, build_method, method_options
+from ..methods import build_method, find_method, method_options
 from ..user_modules import add_import_argument
 from .jobs import Jobs
 from .launch import pass_on
@@ -79,11 +79,10 @@ def method_rows(config_file: str, methods: Sequence[str], opts: Sequence[str] = 
     """
     rows = []
     for name in dict.fromkeys(methods):
-        if name not in METHOD_REGISTRY:
-            raise UnknownNameError.of("method", name, [key for key, _ in METHOD_REGISTRY])
+        method = find_method(name)
         row = Row(name, config_file, ("MODEL.LONG_TAIL.METHOD", name))
         cfg = load_config(config_file, [*row.options, *opts])
-        if METHOD_REGISTRY.get(name).second_stage:
+        if method.second_stage:
             row = replace(row, base=BASE)
         elif name != BASE and _loss_is_softmax(cfg):
             row = replace(row, base=BASE, trains=False)

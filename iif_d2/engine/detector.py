@@ -12,9 +12,13 @@ from detectron2.config import CfgNode, instantiate
 from PIL import Image, ImageOps
 from torch import nn
 
-from ..checkpoint import load_trained_model, model_frequency, trained_frequency
+from ..checkpoint import (
+    known_class_names,
+    load_trained_model,
+    model_frequency,
+    trained_frequency,
+)
 from ..checkpoint.carried import check_size, saved_config, saved_frequency
-from ..checkpoint.classes import first_class_names
 from ..checkpoint.folder import weights_file
 from ..checkpoint.reading import read_checkpoint
 from ..config import load_config
@@ -153,10 +157,8 @@ def load(
             f"checkpoint {path}: {error}; or give its config by --config-file FILE"
         ) from error
     frequency = trained_frequency(cfg, model) or counts
-    names = model.class_names or first_class_names((*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN))
-    return Detector(
-        model, Detect.from_config(cfg, model), names or _names(frequency), frequency, cfg
-    )
+    names = known_class_names(model, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN), frequency)
+    return Detector(model, Detect.from_config(cfg, model), names, frequency, cfg)
 
 
 def _from_lazy(
@@ -169,11 +171,7 @@ def _from_lazy(
         mapper = instantiate(cfg.dataloader.test.mapper)
         detect = Detect(model, mapper.augmentations, mapper.image_format)
     frequency = model_frequency(model) or counts
-    return Detector(model, detect, model.class_names or _names(frequency), frequency)
-
-
-def _names(frequency: ClassFrequency | None) -> Sequence[str] | None:
-    return None if frequency is None else frequency.class_names
+    return Detector(model, detect, known_class_names(model, (), frequency), frequency)
 
 
 def _pixels(image: Picture, channels: str) -> np.ndarray:

@@ -208,7 +208,7 @@ class LongTailTrainer(CfgBuilders, TrainerBase):
         self._end_early(self.iter + 1)
 
     def after_train(self) -> None:
-        self.iter = min(self.iter, self.max_iter)  # resumed after the last iteration, it is one on
+        self.iter = min(self.iter, self.max_iter)  # a run resumed after its end has one more
         super().after_train()
 
     def state_dict(self) -> dict[str, Any]:

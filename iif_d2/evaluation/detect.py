@@ -88,7 +88,7 @@ def read_picture(path: str) -> np.ndarray:
 def read_annotated(record: dict[str, Any]) -> np.ndarray:
     """The picture of a dataset dict as `read_picture` does, to draw the dict's objects on.
 
-    Of a turn that they may not have followed a warning tells.
+    Warns where EXIF turns the picture and the objects may not have been turned with it.
 
     Raises:
         DataError: also where it has another size than the dict says, as after an EXIF turn.

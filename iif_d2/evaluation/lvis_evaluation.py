@@ -45,8 +45,8 @@ def evaluation_folder(output_dir: str, dataset: str) -> str:
 class LongTailEvaluator(DatasetEvaluator):
     """AP, AP50, AP75, APs, APm, APl and, for rare, common and frequent classes, APr, APc, APf.
 
-    Equal to lvis-api on a federated (LVIS) json and to pycocotools on any other, but that the
-    annotation with id 0 counts, which both take for no match; `matching` says what is counted. Each
+    Equal to lvis-api on a federated (LVIS) json and to pycocotools on any other, with one
+    difference: the annotation with id 0 can be found here. `matching` says what is counted. Each
     image is matched when it comes and its detections are dropped, so memory does not grow with them
     and little is left to do at the end. Ranks may hold any share of the images, and an image that
     several have counts once.

@@ -79,7 +79,7 @@ def picture_head(path: str, where: str) -> tuple[int, int, str | None]:
 
 
 def size_words(turn: str | None, width: int | None, height: int | None) -> str | None:
-    """What to do where a picture has another size than its annotation says: of a turned one.
+    """What to do about a picture that EXIF turns and whose size differs from its annotation's.
 
     Args:
         turn: what `look_at` says of the picture.

@@ -24,9 +24,9 @@ NEVER = -1000.0  # a logit whose sigmoid is 0 in every precision, and which ever
 
 @dataclass(frozen=True)
 class Reads:
-    """What a test takes the logits of a trained model for.
+    """How a trained model's logits become scores at test.
 
-    Over one model, methods that agree in it can be exchanged.
+    Methods with equal `Reads` can be exchanged over one model.
 
     Attributes:
         scores: what makes the scores of the logits, such as "softmax".

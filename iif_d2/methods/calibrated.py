@@ -74,7 +74,7 @@ class Calibrated(LongTailMethod):
         return self.rule.adjust(self.base.adjust(logits))
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        """A checkpoint of the base alone: all is the base's, and its counts are the rule's, too."""
+        """From a checkpoint of the base method alone `base` takes all, and `rule` the counts."""
         own = [key for key in state_dict if key.startswith(prefix)]
         if not any(key.startswith(f"{prefix}rule.") for key in own):
             theirs = {key[len(prefix) :]: state_dict.pop(key) for key in own}

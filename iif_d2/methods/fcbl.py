@@ -29,8 +29,8 @@ class FCBL(BinaryMethod):
 
     Args:
         alpha: the strength of the margins, >= 0; 0.85 in the release.
-        threshold: the score from which a class is pushed down wherever it is wrong, in [0, 1]; 0.7
-            in the release.
+        threshold: the score from which a class is pushed down wherever it is wrong, >= 0; 0.7 in
+            the release. Above 1 no score reaches it.
     """
 
     uses_frequency = False

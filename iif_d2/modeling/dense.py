@@ -49,14 +49,16 @@ class LongTailDenseHeadMixin:
         """As the head's own: lists of each level's logits (N, A C, H, W), deltas and what else."""
         logits, *others = super().forward(features)
         if not self.training:
-            logits = [self._adjusted(level) for level in logits]
+            shift = None
+            if self.method.not_affine is None:
+                shift = torch.from_numpy(shift_of(self.method)).to(logits[0])
+            logits = [self._adjusted(level, shift) for level in logits]
         return (logits, *others)
 
-    def _adjusted(self, logits: Tensor) -> Tensor:
+    def _adjusted(self, logits: Tensor, shift: Tensor | None) -> Tensor:
         """The logits whose sigmoids are the method's scores."""
         by_class = logits.unflatten(1, (-1, self.method.num_classes))  # (N, A, C, H, W)
-        if self.method.not_affine is None:
-            shift = torch.from_numpy(shift_of(self.method)).to(by_class)
+        if shift is not None:
             return (by_class + shift[:, None, None]).flatten(1, 2)
         last = by_class.movedim(2, -1)  # (N, A, H, W, C)
         scores = self.method.probabilities(last.flatten(0, 3))[:, : self.method.num_classes]

@@ -10,6 +10,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY, MaskRCNNConvUpsampleHead
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 
 class NormedConv2d(nn.Conv2d):
     """scale * cos(class's weight, pixel's features) + bias, with `nn.Conv2d`'s parameters.
@@ -19,11 +21,13 @@ class NormedConv2d(nn.Conv2d):
     CVPR 2021.
 
     Args:
-        scale: tau, the largest |logit - bias|; > 0.
+        scale: tau, the largest |logit - bias|; > 0, else a `ConfigError`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, scale: float = 20.0) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1)
+        if not scale > 0:
+            raise ConfigError(f"MODEL.ROI_MASK_HEAD.NORMED_SCALE is {scale}; it must be above 0")
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:

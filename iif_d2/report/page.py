@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config import flat
 from ..errors import IIFError
 from ..evaluation.ground_truth import GroundTruth
 from ..frequency import ClassFrequency
@@ -129,21 +130,13 @@ def _pairs(diagnoses: Sequence[Diagnosis]) -> list[tuple[int, int, list[int]]]:
 
 
 def _config_differences(runs: Sequence[Run]) -> list[tuple[str, list]]:
-    flat = [dict(_leaves(run.cfg)) for run in runs]
-    keys = sorted(set().union(*flat))
+    configs = [dict(flat(run.cfg)) for run in runs]
+    keys = sorted(set().union(*configs))
     return [
-        (key, [values.get(key, "") for values in flat])
+        (key, [values.get(key, "") for values in configs])
         for key in keys
-        if len({str(values.get(key)) for values in flat}) > 1
+        if len({str(values.get(key)) for values in configs}) > 1
     ]
-
-
-def _leaves(node: dict, prefix: str = ""):
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _script_json(value: Any) -> str:

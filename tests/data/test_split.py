@@ -121,7 +121,7 @@ def test_the_halves_are_whole_and_say_what_they_have(source, tmp_path):
     assert f"| all   | 4       | {(train.image_count > 0).sum()} " in said.replace(
         "all      ", "all   "
     )
-    assert f"{tmp_path}/out/val.json" in said and "next: iif-d2 data check" in said
+    assert f"{tmp_path}/out/val.json" in said
     # As LVIS has it, both state the counts of training.
     for half in halves:
         assert half["info"] == {"year": 2030} and half["categories"][0]["synset"] == "s"
@@ -198,8 +198,7 @@ def test_equal_files_are_found(tmp_path):
 
 
 def test_other_formats_are_split_too(tmp_path):
-    said = split_annotations(str(write_yolo(tmp_path / "set")), str(tmp_path / "out"), val=0.5)
-    assert f"--images {tmp_path / 'set'}" in said
+    split_annotations(str(write_yolo(tmp_path / "set")), str(tmp_path / "out"), val=0.5)
     halves = [count_class_frequency(str(tmp_path / f"out/{h}.json")) for h in ("train", "val")]
     assert sum(half.num_images for half in halves) == 4
     assert [half.image_count[0] for half in halves] == [1, 1]

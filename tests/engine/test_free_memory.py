@@ -21,5 +21,7 @@ def test_what_was_freed_below_something_that_stays_goes_back():
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(evaluate.ctypes, "CDLL", lambda name: sys)
+    asked = []
+    monkeypatch.setattr(evaluate.ctypes, "CDLL", lambda name: asked.append(name) or sys)
     evaluate.give_back_memory()
+    assert asked == [None]

@@ -71,7 +71,10 @@ def test_prior_is_the_published_bias():
 
 
 def test_classifier_without_bias_is_left_alone():
-    build_method("Sigmoid", random_frequency(3)).init_classifier(nn.Linear(2, 4, bias=False))
+    classifier = nn.Linear(2, 4, bias=False)
+    before = classifier.weight.clone()
+    build_method("Sigmoid", random_frequency(3)).init_classifier(classifier)
+    assert torch.equal(classifier.weight, before)
 
 
 def test_loss_is_detectron2s():

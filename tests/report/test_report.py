@@ -17,7 +17,7 @@ from iif_d2.commands import main
 from iif_d2.config import load_config
 from iif_d2.evaluation import METRICS, Detections
 from iif_d2.evaluation.ground_truth import GroundTruth
-from iif_d2.evaluation.results import load_results
+from iif_d2.evaluation.results import load_results, save_results
 from iif_d2.report import make_report
 from iif_d2.report.diagnosis import Change, Diagnosis, changes
 from iif_d2.report.figures import by_class, curves, sorted_classes
@@ -220,18 +220,20 @@ def test_detections_are_kept_until_the_checkpoint_changes(page, runs, monkeypatc
 
     made = []
     monkeypatch.setattr(module.Run, "_detect", lambda run, *_: made.append(run.name))
-    page = tmp_path / "r.html"
-    line = ["report", runs[0], "--output", str(page), "--pictures", "0"]
-    folder = os.path.join(runs[0], "report", "tiny_report")
-    ap = load_results(os.path.join(folder, "results.json"))["tiny_report"]["bbox"]["AP"]
-    assert main(line) == 0 and not made and f">{ap:.1f}<" in page.read_text()
-    written = {path.path: path.stat() for path in os.scandir(folder)}
-    for path in written:
-        os.utime(path, (1, 1))
+    run, path = tmp_path / "run", tmp_path / "r.html"
+    shutil.copytree(runs[0], run)
+    line = ["report", str(run), "--output", str(path), "--pictures", "0"]
+    written = [run / "report" / "tiny_report" / "results.json", run / "inference" / "results.json"]
+    results = load_results(written[0])
+    results["tiny_report"]["bbox"]["AP"] = 77.77
+    written[1].parent.mkdir(exist_ok=True)
+    for file in written:
+        save_results(file, results)
+    assert main(line) == 0 and not made and ">77.8<" in path.read_text()
+    for file in [*written, *written[0].parent.iterdir()]:
+        os.utime(file, (1, 1))
     # Detected again, and no number of the older checkpoint is shown beside it.
-    assert main(line) == 0 and made == ["Softmax"] and f">{ap:.1f}<" not in page.read_text()
-    for path, status in written.items():
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert main(line) == 0 and made == ["Softmax"] and ">77.8<" not in path.read_text()
 
 
 def test_the_diagnosis_scores_as_the_evaluation_does(page, runs):

@@ -2,8 +2,8 @@
 
 Boxes are of whole pixels counted from 1, both ends included, as the VOC development kit and
 Detectron2 take them: x = xmin - 1, width = xmax - xmin + 1. A box at 0 is of a tool that counts
-from there, and starts at 0. What is `difficult` keeps `ignore`, LVIS's word: Detectron2 trains on
-it; LVIS's protocol does not score it, and COCO's, which scores other formats here, does.
+from there, and starts at 0. A `difficult` object gets LVIS's field `ignore`: Detectron2 trains on
+it, LVIS's protocol does not score it, and COCO's, which scores other formats here, does.
 """
 
 from __future__ import annotations

@@ -126,10 +126,12 @@ def _add_model(cfg: CN) -> None:
 
 def _add_solver(cfg: CN) -> None:
     _C = cfg.SOLVER = CN()
+    # Passes of the training images, >= 1; 400 in the IIF paper.
     _C.EPOCHS = 400
     # Images of one step, over all ranks; the last, smaller batch of an epoch is dropped.
     _C.BATCH_SIZE = 64
-    # SGD.
+    # SGD of torch, by the IIF release: the rate that SCHEDULE starts from (> 0), momentum in
+    # [0, 1), Nesterov's form of it, and weight decay (>= 0), of all parameters.
     _C.LR = 0.1
     _C.MOMENTUM = 0.9
     _C.NESTEROV = False

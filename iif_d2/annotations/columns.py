@@ -15,14 +15,14 @@ import torch
 
 from .schema import AnnotatedImage, Category, Id, Image
 
-__all__ = ["Annotations", "Labels", "Texts", "crowds_only", "live_annotations"]
+__all__ = ["Annotations", "ClassLabels", "Texts", "crowds_only", "live_annotations"]
 
 _BLOCK = 4096  # texts joined at a time
 _live: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 _decode_item = msgspec.json.Decoder(AnnotatedImage).decode
 
 
-class Labels(NamedTuple):
+class ClassLabels(NamedTuple):
     """Which image holds which class.
 
     Attributes:

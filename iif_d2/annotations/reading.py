@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from ..errors import DataError
-from .columns import Annotations, Labels, Texts, crowds_only, live_annotations
+from .columns import Annotations, ClassLabels, Texts, crowds_only, live_annotations
 from .decoding import json_errors, paused_gc
 from .faults import with_all_faults
 from .masks import PLAIN_BELOW, drawn_polygons, mask_problem, plain_masks
@@ -58,7 +58,7 @@ def read_categories(path: str | os.PathLike) -> list[Category]:
         return _checked_categories(path, decode_annotations(path, CategoryFile).categories)
 
 
-def read_labels(path: str | os.PathLike) -> Labels:
+def read_labels(path: str | os.PathLike) -> ClassLabels:
     """All that counting needs, checked.
 
     Raises:
@@ -74,7 +74,7 @@ def read_labels(path: str | os.PathLike) -> Labels:
         images, classes = _references(path, file.annotations, 0, image_places, class_places)
     flags = map(bool, map(attrgetter("iscrowd"), file.annotations))
     crowds = np.fromiter(flags, bool, len(file.annotations))
-    return Labels(categories, images, classes, crowds, len(file.images))
+    return ClassLabels(categories, images, classes, crowds, len(file.images))
 
 
 def read_annotations(path: str | os.PathLike) -> Annotations:

@@ -17,7 +17,7 @@ from .own_data import OwnData, add_data_arguments
 
 if TYPE_CHECKING:
     from ..engine.compare import Row
-    from ..evaluation.comparison import Run
+    from ..evaluation.comparison import SeedRun
 
 
 EXAMPLE = """iif-d2 compare --methods Softmax IIF NorCal --seeds 0 1 --output output/compare \\
@@ -177,8 +177,8 @@ def _not_in(earlier: Mapping, todo: list[tuple[Row, int]]) -> list[tuple[Row, in
 
 
 def _all_runs(
-    output: str, rows: Sequence[Row], earlier: Mapping[tuple[str, int], Run]
-) -> list[Run]:
+    output: str, rows: Sequence[Row], earlier: Mapping[tuple[str, int], SeedRun]
+) -> list[SeedRun]:
     """Every row, with the seeds that are there; none is left out.
 
     An earlier run stays in the table where it was run again for its model: other rows of that table

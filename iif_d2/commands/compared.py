@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from ..engine.compare import Row
     from ..engine.rows_file import Figures
-    from ..evaluation.comparison import Run
+    from ..evaluation.comparison import SeedRun
 
 
 def write_comparison(
-    output: str, rows: Sequence[Row], runs: Sequence[Run], figures: Figures, cfg: CfgNode
+    output: str, rows: Sequence[Row], runs: Sequence[SeedRun], figures: Figures, cfg: CfgNode
 ) -> list[str]:
     """Write the table, the csv and what can be drawn; the table, and where they lie."""
     from ..evaluation.comparison import comparison_csv, comparison_table
@@ -46,7 +46,7 @@ def write_comparison(
 
 
 def _norms(
-    output: str, rows: Sequence[Row], done: Sequence[Run], names: Sequence[str]
+    output: str, rows: Sequence[Row], done: Sequence[SeedRun], names: Sequence[str]
 ) -> list[str]:
     """Draw the classifier norms of the rows that are there; the files, and who is left out."""
     from ..config import load_config
@@ -73,7 +73,7 @@ def _norms(
 
 
 def _false_positives(
-    output: str, rows: Sequence[Row], done: Sequence[Run], names: Sequence[str], cfg: CfgNode
+    output: str, rows: Sequence[Row], done: Sequence[SeedRun], names: Sequence[str], cfg: CfgNode
 ) -> list[str]:
     """Draw false positives of the rows that are there; the files, and who is left out."""
     from ..data import config_frequency

@@ -9,7 +9,7 @@ from ..errors import IIFError
 
 if TYPE_CHECKING:
     from ..engine.compare import Row
-    from ..evaluation.comparison import Run
+    from ..evaluation.comparison import SeedRun
 
 DATASET = "mini_lvis_val"
 CONFIG = "Mini-InstanceSegmentation/demo_mask_rcnn_lite0_FPN_softmax.yaml"
@@ -124,7 +124,7 @@ def _trained(output: str) -> tuple[list[Row], str, str]:
     return rows, iif, trained
 
 
-def _table(runs: list[Run]) -> list[str]:
+def _table(runs: list[SeedRun]) -> list[str]:
     width = max(len(run.row) for run in runs)
     lines = [f"{'':{width}}  {'  '.join(f'{name:>5}' for name in METRICS)}"]
     for run in runs:
@@ -133,7 +133,7 @@ def _table(runs: list[Run]) -> list[str]:
     return lines
 
 
-def _verdict(runs: list[Run]) -> str:
+def _verdict(runs: list[SeedRun]) -> str:
     softmax, iif = (
         next(run.results or {} for run in runs if run.row == name) for name in ("Softmax", "IIF")
     )
@@ -160,7 +160,7 @@ def _report(output: str, *runs: str) -> str:
 
 def _page(
     output: str,
-    runs: list[Run],
+    runs: list[SeedRun],
     folders: dict[str, str],
     about: str,
     links: list[tuple[str, str]],

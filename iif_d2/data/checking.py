@@ -31,7 +31,7 @@ class _Boxes(msgspec.Struct, gc=False):
 _decode_boxes = msgspec.json.Decoder(list[_Boxes]).decode
 
 
-class Report(NamedTuple):
+class CheckResult(NamedTuple):
     """What `check_annotations` says.
 
     Attributes:
@@ -80,7 +80,7 @@ def check_annotations(
     image_root: str | None = None,
     near: bool = False,
     group_limits: Sequence[int] = GROUP_LIMITS,
-) -> Report:
+) -> CheckResult:
     """The long tail of a data set at a glance, then a line for each thing that is wrong with it.
 
     Args:
@@ -125,7 +125,7 @@ def check_annotations(
             + ("" if image_root is None else f', "{image_root}"')
             + "), and train with DATASETS.TRAIN \"('NAME',)\""
         )
-    return Report("\n".join(lines), found.wrong)
+    return CheckResult("\n".join(lines), found.wrong)
 
 
 def tail_lines(frequency: ClassFrequency) -> list[str]:

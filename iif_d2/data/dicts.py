@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from detectron2.data import DatasetFromList
 
-__all__ = ["DatasetDicts", "Labels"]
+__all__ = ["DatasetDicts", "DictLabels"]
 
 
 @dataclass(frozen=True)
-class Labels:
+class DictLabels:
     """The dicts of N images with `height`, `width` and each object's class and crowd alone."""
 
     sizes: np.ndarray  # int64 (N, 2), height and width in pixels
@@ -117,7 +117,7 @@ class DatasetDicts(Sequence):
         crowds: set[int] = set()
         single: set[int] = set()
         for source in labels.sources:
-            if isinstance(source, Labels):
+            if isinstance(source, DictLabels):
                 crowds.update(np.unique(source.classes[source.crowds]).tolist())
                 single.update(np.unique(source.classes[~source.crowds]).tolist())
                 continue
@@ -136,7 +136,7 @@ class DatasetDicts(Sequence):
         def has(record: dict) -> bool:
             return any(not instance.get("iscrowd", 0) for instance in record["annotations"])
 
-        return self._told(Labels.has_objects, has)
+        return self._told(DictLabels.has_objects, has)
 
     def wide(self) -> np.ndarray:
         """bool (N,): images wider than high, by which batches are grouped.
@@ -144,12 +144,12 @@ class DatasetDicts(Sequence):
         Raises:
             KeyError: a dict has no width or height.
         """
-        return self._told(Labels.wide, lambda record: record["width"] > record["height"])
+        return self._told(DictLabels.wide, lambda record: record["width"] > record["height"])
 
     def _told(self, by_labels: Callable, by_record: Callable) -> np.ndarray:
         found = [
             by_labels(source)
-            if isinstance(source, Labels)
+            if isinstance(source, DictLabels)
             else np.array([by_record(source[place]) for place in range(len(source))], dtype=bool)
             for source in self.labels().sources
         ]

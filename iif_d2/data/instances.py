@@ -19,7 +19,7 @@ from ..annotations.schema import DatasetAnnotation, Image
 from ..errors import DataError
 from ..files import local_path
 from .class_order import check_class_order, is_in_json_order
-from .dicts import DatasetDicts, Labels
+from .dicts import DatasetDicts, DictLabels
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +99,10 @@ class InstanceDicts:
         self.category_ids = [category.id for category in file.categories]
 
     @property
-    def labels(self) -> Labels:
+    def labels(self) -> DictLabels:
         file, used = self._file, ~self._file.unusable
         first = np.concatenate([[0], np.cumsum(used)])[file.first]
-        return Labels(file.sizes, first, file.classes[used], file.crowds[used])
+        return DictLabels(file.sizes, first, file.classes[used], file.crowds[used])
 
     def __len__(self) -> int:
         return len(self._file)

@@ -31,7 +31,7 @@ COST_FILE = "cost.json"
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedRun:
     """One row and seed of a comparison.
 
     Attributes:
@@ -46,18 +46,18 @@ class Run:
     cost: dict[str, float] | None
 
 
-def read_run(row: str, seed: int, folder: str) -> Run:
+def read_run(row: str, seed: int, folder: str) -> SeedRun:
     """What a run left in its OUTPUT_DIR, on the first of its DATASETS.TEST."""
     path = os.path.join(folder, "inference", "results.json")
     if not os.path.isfile(path):
-        return Run(row, seed, None, None)
+        return SeedRun(row, seed, None, None)
     tasks = next(iter(load_results(path).values()), {})
     columns = MASK_COLUMNS if "segm" in tasks else BOX_COLUMNS
     results = {
         column: tasks.get(task, {}).get(metric, math.nan)
         for column, (task, metric) in columns.items()
     }
-    return Run(row, seed, results, read_cost(folder))
+    return SeedRun(row, seed, results, read_cost(folder))
 
 
 def read_cost(folder: str) -> dict[str, float] | None:
@@ -66,7 +66,7 @@ def read_cost(folder: str) -> dict[str, float] | None:
     return decode_json(path, dict[str, float], "a run's cost") if os.path.isfile(path) else None
 
 
-def read_table(path: str) -> dict[tuple[str, int], Run]:
+def read_table(path: str) -> dict[tuple[str, int], SeedRun]:
     """The finished runs of a results.csv, by row and seed.
 
     Raises:
@@ -82,7 +82,7 @@ def read_table(path: str) -> dict[tuple[str, int], Run]:
                 numbers = {name: float(value) for name, value in line.items()}
                 costs = {name: numbers.pop(name) for name in COSTS}
                 cost = None if math.isnan(costs["cpu_seconds"]) else costs
-                runs[row, seed] = Run(row, seed, numbers, cost)
+                runs[row, seed] = SeedRun(row, seed, numbers, cost)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (KeyError, ValueError, TypeError) as error:
@@ -92,13 +92,13 @@ def read_table(path: str) -> dict[tuple[str, int], Run]:
     return runs
 
 
-def table_columns(runs: Sequence[Run]) -> list[str]:
+def table_columns(runs: Sequence[SeedRun]) -> list[str]:
     """The columns that any of the runs has."""
     results = [run.results for run in runs if run.results is not None]
     return list(dict.fromkeys(column for row in results or [MASK_COLUMNS] for column in row))
 
 
-def comparison_csv(runs: Sequence[Run]) -> str:
+def comparison_csv(runs: Sequence[SeedRun]) -> str:
     """A line a run, which `read_table` reads."""
     columns = table_columns(runs)
     table: list[list] = [["row", "seed", *columns, *COSTS]]
@@ -112,7 +112,7 @@ def comparison_csv(runs: Sequence[Run]) -> str:
     return csv_text(table)
 
 
-def comparison_table(runs: Sequence[Run]) -> str:
+def comparison_table(runs: Sequence[SeedRun]) -> str:
     """Markdown, a line a row: means over its seeds, with the standard deviation of several."""
     columns = table_columns(runs)
     head = ["method", *columns, "seeds", "CPU min", "peak GB"]

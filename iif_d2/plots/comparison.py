@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.comparison import Run
+from ..evaluation.comparison import SeedRun
 from ..groups import GROUPS
 from .plotting import FIRST, SECOND, figure_of, plain, save_figure
 
@@ -21,7 +21,7 @@ _PLACES = tuple(
 )  # fmt: skip
 
 
-def plot_rows(path: str, runs: Sequence[Run], dataset: str) -> bool:
+def plot_rows(path: str, runs: Sequence[SeedRun], dataset: str) -> bool:
     """Each row's AP and its AP on the rarest group that has one; whether there was one to draw."""
     task, ap, tail = _axes(runs)
     if not tail:
@@ -47,7 +47,7 @@ def plot_rows(path: str, runs: Sequence[Run], dataset: str) -> bool:
     return True
 
 
-def plot_models(path: str, runs: Sequence[Run], models: Sequence[tuple[str, str, str]]) -> bool:
+def plot_models(path: str, runs: Sequence[SeedRun], models: Sequence[tuple[str, str, str]]) -> bool:
     """AP of softmax and IIF over models, the poster's figure (a); whether there was one to draw.
 
     Args:
@@ -82,7 +82,7 @@ def plot_models(path: str, runs: Sequence[Run], models: Sequence[tuple[str, str,
     return True
 
 
-def _axes(runs: Sequence[Run]) -> tuple[str, str, str]:
+def _axes(runs: Sequence[SeedRun]) -> tuple[str, str, str]:
     """Mask or box, the column of its AP, and that of its rarest group ("" if there is none)."""
     task, prefix = ("mask", "") if any("AP" in run.results for run in runs) else ("box", "box ")
     for group in GROUPS:
@@ -92,11 +92,11 @@ def _axes(runs: Sequence[Run]) -> tuple[str, str, str]:
     return task, f"{prefix}AP", ""
 
 
-def _rows(runs: Sequence[Run]) -> list[str]:
+def _rows(runs: Sequence[SeedRun]) -> list[str]:
     return list(dict.fromkeys(run.row for run in runs))
 
 
-def _spread(runs: Sequence[Run], row: str, column: str) -> tuple[float, float]:
+def _spread(runs: Sequence[SeedRun], row: str, column: str) -> tuple[float, float]:
     """The mean over a row's seeds, and the standard deviation of several; nan of one."""
     values = [run.results[column] for run in runs if run.row == row]
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -21,7 +21,7 @@ from iif_d2.engine import compare as engine
 from iif_d2.engine.compare import Row, method_rows
 from iif_d2.engine.rows_file import read_rows_file
 from iif_d2.errors import ConfigError, DataError, UnknownNameError
-from iif_d2.evaluation.comparison import Run, comparison_csv, comparison_table, read_table
+from iif_d2.evaluation.comparison import SeedRun, comparison_csv, comparison_table, read_table
 from iif_d2.methods import METHOD_REGISTRY
 from iif_d2.plots.comparison import plot_rows
 
@@ -327,10 +327,10 @@ def test_the_table_gives_means_and_their_spread():
     columns = ("AP", "APr", "APc", "APf", "box AP", "box APr")
     cost = {"cpu_seconds": 120.0, "peak_mb": 2048.0}
     runs = [
-        Run("A", 0, dict.fromkeys(columns, 10.0), cost),
-        Run("A", 2, dict.fromkeys(columns, 12.0), cost),
-        Run("B", 0, dict.fromkeys(columns, 1.0), None),
-        Run("C", 0, None, None),
+        SeedRun("A", 0, dict.fromkeys(columns, 10.0), cost),
+        SeedRun("A", 2, dict.fromkeys(columns, 12.0), cost),
+        SeedRun("B", 0, dict.fromkeys(columns, 1.0), None),
+        SeedRun("C", 0, None, None),
     ]
     lines = comparison_table(runs).splitlines()
     assert lines[2] == "| A |" + " 11.0 ± 1.4 |" * 6 + " 0, 2 | 2.0 | 2.0 |"
@@ -340,7 +340,7 @@ def test_the_table_gives_means_and_their_spread():
 
 def test_columns_follow_the_data(tmp_path):
     boxes = {"box AP": 30.0, "box APr": float("nan"), "box APc": 20.0, "box APf": 40.0}
-    runs = [Run("A", 0, boxes, None), Run("B", 0, {**boxes, "box APc": 25.0}, None)]
+    runs = [SeedRun("A", 0, boxes, None), SeedRun("B", 0, {**boxes, "box APc": 25.0}, None)]
     lines = comparison_table(runs).splitlines()
     assert (
         lines[0] == "| method | box AP | box APr | box APc | box APf | seeds | CPU min | peak GB |"
@@ -350,7 +350,7 @@ def test_columns_follow_the_data(tmp_path):
     again = read_table(str(tmp_path / "r.csv"))
     assert comparison_table(list(again.values())) == comparison_table(runs)
     assert plot_rows(str(tmp_path / "a.png"), runs, "mine")  # over common classes: none is rare
-    ungrouped = [Run("A", 0, {"box AP": 1.0}, None)]
+    ungrouped = [SeedRun("A", 0, {"box AP": 1.0}, None)]
     assert not plot_rows(str(tmp_path / "b.png"), ungrouped, "mine")
 
 

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from iif_d2.evaluation.comparison import Run
+from iif_d2.evaluation.comparison import SeedRun
 from iif_d2.evaluation.equal_recall import AtRecall
 from iif_d2.evaluation.sweep_settings import Setting
 from iif_d2.plots import comparison, false_positives, norms, sweep_plot
@@ -48,7 +48,9 @@ def test_the_best_curve_of_each_method_is_strong_and_the_rest_grey(drawn):
 
 
 def runs_of(row, values):
-    return [Run(row, seed, {"AP": ap, "APr": rare}, None) for seed, (ap, rare) in enumerate(values)]
+    return [
+        SeedRun(row, seed, {"AP": ap, "APr": rare}, None) for seed, (ap, rare) in enumerate(values)
+    ]
 
 
 def test_a_comparison_has_error_bars_and_says_who_is_best(drawn):
@@ -67,7 +69,7 @@ def test_a_comparison_has_error_bars_and_says_who_is_best(drawn):
 def test_names_hide_neither_points_nor_one_another(drawn):
     rng = np.random.default_rng(0)
     runs = [
-        Run(f"a method with name {row}", 0, {"AP": ap, "APr": rare}, None)
+        SeedRun(f"a method with name {row}", 0, {"AP": ap, "APr": rare}, None)
         for row, (ap, rare) in enumerate(rng.uniform(30, 50, (16, 2)))
     ]
     comparison.plot_rows("x.png", runs, "mine")

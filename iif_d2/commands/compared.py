@@ -20,7 +20,7 @@ def write_comparison(
     output: str, rows: Sequence[Row], runs: Sequence[SeedRun], figures: Figures, cfg: CfgNode
 ) -> list[str]:
     """Write the table, the csv and what can be drawn; the table, and where they lie."""
-    from ..evaluation.comparison import comparison_csv, comparison_table
+    from ..evaluation.comparison import comparison_csv, comparison_table, differences_table
     from ..plots.comparison import plot_models, plot_rows
 
     def place(name: str) -> str:
@@ -31,6 +31,11 @@ def write_comparison(
     write_atomically(place("table.md"), table + "\n")
     written = [place("results.csv"), place("table.md")]
     done = [run for run in runs if run.results is not None]
+    names = list(dict.fromkeys(run.row for run in runs))
+    pairs = figures.differences or [(name, names[0]) for name in names[1:]]
+    if differences := differences_table(done, pairs):
+        write_atomically(place("differences.md"), differences + "\n")
+        written.append(place("differences.md"))
     if plot_rows(place("ap_apr.png"), done, cfg.DATASETS.TEST[0]):
         written.append(place("ap_apr.png"))
     if plot_models(place("models.png"), done, figures.models):

@@ -28,11 +28,14 @@ class Figures(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         models: label, softmax's row and IIF's row of each model whose APs stand side by side.
         norms: rows whose classifier norms are drawn, plain and times the method's factors.
         false_positives: rows whose false positives are counted at equal recall.
+        differences: row and base of each difference that is told, paired by seed; by default each
+            row over the first.
     """
 
     models: list[tuple[str, str, str]] = []
     norms: list[str] = []
     false_positives: list[str] = []
+    differences: list[tuple[str, str]] = []
 
 
 class _RowsFile(msgspec.Struct, forbid_unknown_fields=True):

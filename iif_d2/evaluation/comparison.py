@@ -26,6 +26,8 @@ MASK_COLUMNS = {
     "box APr": ("bbox", "APr"),
 }
 BOX_COLUMNS = {f"box {metric}": ("bbox", metric) for metric in ("AP", "APr", "APc", "APf")}
+# Student's t, 97.5 %, by degrees of freedom; with more than ten it is taken for ten, a wider one.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 COSTS = ("cpu_seconds", "wall_seconds", "peak_mb")
 COST_FILE = "cost.json"
 
@@ -130,3 +132,54 @@ def comparison_table(runs: Sequence[SeedRun]) -> str:
             cells.append(f"{np.mean([c[key] for c in costs]) / unit:.1f}" if costs else "-")
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def paired_difference(
+    runs: Sequence[SeedRun], row: str, base: str, column: str
+) -> tuple[float, float, list[int]]:
+    """The mean of row - base over the seeds of both, and half the width of its 95 % interval.
+
+    The interval is Student's t over one difference a seed.
+
+    Returns:
+        Percent, percent (nan of a single seed), and the seeds; nan, nan, [] without one.
+
+    Examples:
+        >>> pairs = [("A", 0, 12.0), ("A", 1, 14.0), ("B", 0, 10.0), ("B", 1, 11.0)]
+        >>> runs = [SeedRun(row, seed, {"AP": ap}, None) for row, seed, ap in pairs]
+        >>> mean, half, seeds = paired_difference(runs, "A", "B", "AP")
+        >>> f"{mean} +- {half:.1f}", seeds
+        ('2.5 +- 6.4', [0, 1])
+    """
+    of_row, of_base = (
+        {run.seed: run.results[column] for run in runs
+         if run.row == name and run.results and column in run.results}
+        for name in (row, base)
+    )  # fmt: skip
+    seeds = sorted(of_row.keys() & of_base.keys())
+    if not seeds:
+        return math.nan, math.nan, []
+    differences = np.array([of_row[seed] - of_base[seed] for seed in seeds])
+    if len(seeds) == 1:
+        return float(differences[0]), math.nan, seeds
+    quantile = _T[min(len(seeds) - 1, len(_T)) - 1]
+    error = differences.std(ddof=1) / math.sqrt(len(seeds))
+    return float(differences.mean()), float(quantile * error), seeds
+
+
+def differences_table(runs: Sequence[SeedRun], pairs: Sequence[tuple[str, str]]) -> str:
+    """Markdown, a line a pair (row, base) of at least two common seeds; "" without any."""
+    columns = table_columns(runs)[:2]
+    lines = []
+    for row, base in pairs:
+        cells = []
+        for column in columns:
+            mean, half, seeds = paired_difference(runs, row, base, column)
+            cells.append(f"{mean:+.1f} [{mean - half:.1f}, {mean + half:.1f}]")
+        if len(seeds) > 1:
+            cells.append(", ".join(map(str, seeds)))
+            lines.append(f"| {row} | {base} | {' | '.join(cells)} |")
+    if not lines:
+        return ""
+    head = ["method", "over", *columns, "seeds"]
+    return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *lines])

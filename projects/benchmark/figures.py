@@ -15,7 +15,7 @@ from collections import defaultdict
 import numpy as np
 
 from iif_d2.engine.rows_file import read_rows_file
-from iif_d2.evaluation.comparison import read_table
+from iif_d2.evaluation.comparison import differences_table, read_table
 from iif_d2.evaluation.sweep_settings import Setting
 from iif_d2.files.tables import markdown_table
 from iif_d2.plots.comparison import plot_models, plot_rows
@@ -34,8 +34,11 @@ def place(*names: str) -> str:
 def main() -> None:
     for folder, rows in (("", "rows.yaml"), ("sgd", "rows_sgd.yaml")):
         runs = list(read_table(place(folder, "results.csv")).values())
+        figures = read_rows_file(place(rows))[1]
+        with open(place(folder, "differences.md"), "w", encoding="utf-8") as file:
+            file.write(differences_table(runs, figures.differences) + "\n")
         plot_rows(place(folder, "ap_apr.png"), runs, TEST)
-        plot_models(place(folder, "models.png"), runs, read_rows_file(place(rows))[1].models)
+        plot_models(place(folder, "models.png"), runs, figures.models)
         draw_norms(place(folder, "norms.png"), *read_norms(place(folder, "norms.csv")))
     counts = read_false_positives(place("sgd", "false_positives.csv"))
     draw_false_positives(place("sgd", "false_positives.png"), counts)

@@ -19,7 +19,7 @@ SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 .PHONY: help demo test lint bench faults matrix gpu-kit gpu clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: $(READY)  ## train softmax and IIF on mini_lvis, compare them in a table and on a page of pictures; ARGS=-v shows all logs
 	@$(PY) -W ignore -m iif_d2 demo --train --output $(DEMO) $(ARGS)
@@ -48,14 +48,16 @@ matrix:  ## install and test with other Pythons and versions of torch: hours, 7 
 	$(PYTHON) -m pip install -q --upgrade --target build/nox -c constraints.txt nox
 	PYTHONPATH=build/nox $(PYTHON) -m nox -f projects/compatibility/noxfile.py
 
-gpu-kit:  ## the wheels that `make gpu` needs on a machine without a registry, in build/gpu-kit
+gpu-kit:  ## what `make gpu` needs on a machine without a registry (GPU_CIFAR=zip), in build/gpu-kit
 	$(PYTHON) -m pip wheel -q -w build/gpu-kit --no-deps $(call PINNED,$(GPU_KIT_PURE)) antlr4-python3-runtime==4.9.3
 	$(PYTHON) -m pip download -q -d build/gpu-kit --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 	  $(addprefix --platform manylinux,_2_28_x86_64 _2_27_x86_64 _2_17_x86_64 2014_x86_64 1_x86_64) $(call PINNED,$(GPU_KIT_BINARY))
 	$(PYTHON) -m pip download -q -d build/gpu-kit --no-deps --only-binary=:all: --python-version 3.10 --implementation cp \
 	  --platform linux_x86_64 $(call PINNED,sal-detectron2)
+	$(if $(GPU_CIFAR),cp $(GPU_CIFAR) build/gpu-kit/cifar100_lt.zip)
 	@du -sh build/gpu-kit
 
+gpu: GPU_CIFAR ?= $(wildcard build/gpu-kit/cifar100_lt.zip)
 gpu:  ## on a GPU: exactness, half precision, speed, CIFAR100-LT (GPU_CIFAR=folder or zip), in 9 minutes
 	for wheel in build/gpu-kit/*.whl; do python3 -m zipfile -e $$wheel build/gpu-site; done
 	PYTHONPATH=build/gpu-site python3 projects/gpu/run.py $(if $(GPU_CIFAR),--cifar $(GPU_CIFAR))

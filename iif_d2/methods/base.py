@@ -49,8 +49,8 @@ class Reads:
 class LongTailMethod(FrequencyHolder):
     """A method over logits of shape (R, num_logits), the background's last where there is one.
 
-    A method answers three questions: `loss`, `adjust` and `probabilities`. What a subclass does not
-    write is softmax cross-entropy's. It may write
+    A method answers three questions: `loss`, `adjust` and `probabilities`. Whatever a subclass
+    leaves out works as softmax cross-entropy. It may write
 
     - `derive`: the constants that follow from the class frequencies;
     - `_scale_and_shift`: its test, where that is a scale and a shift of each logit;

@@ -25,10 +25,10 @@ class EBL(LongTailMethod):
     Classification Equilibrium in Long-Tailed Object Detection" (LOCE), ICCV 2021: 6 epochs over
     a model that softmax has trained for 24.
 
-    Its release takes k steps at once for the k objects of a class, momentum^k, and means over
-    objects. Logits do not tell how many objects their regions are of, so here a class takes one
-    step for each batch that has it, by the mean over its regions. For a rare class, of which a
-    batch has one object, that is the same.
+    The authors' release updates s once for each of the k objects that a batch has of a class, with
+    momentum^k, and q_c is a mean over objects. Logits do not tell how many objects their regions
+    belong to. So here s_c is updated once for each batch that has class c, and q_c is a mean over
+    its regions. For a rare class, of which a batch has one object, both are the same.
 
     s is state: it decides how a resumed training goes on. `eval()` leaves it alone.
 

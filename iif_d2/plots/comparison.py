@@ -71,7 +71,7 @@ def plot_models(path: str, runs: Sequence[SeedRun], models: Sequence[tuple[str, 
         axes.bar_label(bars, fmt="%.1f", fontsize=9, padding=2)
     better = sum(second > first for first, second in zip(*means))
     axes.set_title(
-        f"IIF has the higher {task} AP in {better} of {len(there)} model{'s' * (len(there) > 1)}",
+        f"IIF has the higher {task} AP in {better} of {len(there)} pair{'s' * (len(there) > 1)}",
         weight="bold",
     )
     axes.set_xticks(range(len(there)), [plain(model[0]) for model in there])

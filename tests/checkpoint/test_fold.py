@@ -38,6 +38,7 @@ OPTIONS = {
         {},
         {"variant": "base10", "statistic": "instance"},
         {"post_hoc": True, "strength": 0.5},
+        {"post_hoc": True, "group_strength": (0.5, 0.25, 1.0)},
     ],
     "NorCal": [{}, {"mode": "probs"}, {"mode": "logits"}, {"weighting": "cb"}],
     "LogitAdjustment": [{}, {"post_hoc": True}, {"post_hoc": True, "normalized": False}],

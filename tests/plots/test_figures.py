@@ -91,7 +91,7 @@ def test_models_have_error_bars_and_count_the_wins(drawn):
     runs += runs_of("S2", [(50, 1)]) + runs_of("I2", [(49, 1)])
     assert comparison.plot_models("x.png", runs, [("R18", "S", "I"), ("R34", "S2", "I2")])
     (axes,) = drawn[0].axes
-    assert axes.get_title() == "IIF has the higher mask AP in 1 of 2 models"
+    assert axes.get_title() == "IIF has the higher mask AP in 1 of 2 pairs"
     errors = [c.errorbar for c in axes.containers if getattr(c, "errorbar", None)]
     heights = [np.ptp(bar[2][0].get_segments()[0][:, 1]) for bar in errors]
     assert heights == pytest.approx([2 * 2**0.5] * 2)

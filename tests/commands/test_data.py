@@ -79,12 +79,20 @@ def test_split_prints_a_table_and_check_finds_nothing_wrong(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "| rare " in said and "in val" in said and str(out / "train.json") in said
     halves = [str(out / f"{half}.json") for half in ("train", "val")]
+    files = f"{halves[0]} --val {halves[1]} --images IMAGE_ROOT"
+    assert f"next: iif-d2 data check {files}\nthen: iif-d2 train --train {files}\n" in said
     line = ["data", "check", halves[0], "--val", halves[1], "--images", str(root)]
     assert main([*line, "--near-duplicates"]) == 0
     said = capsys.readouterr().out
     assert "WRONG" not in said and "nothing is wrong; next: " in said
     assert "| 0 | 1 | " in said  # the tail at a glance
     assert "1 classes have no training image (never)" in said
+
+
+def test_a_split_of_another_form_names_its_pictures(tmp_path, capsys):
+    source = str(write_yolo(tmp_path / "set"))
+    assert main(["data", "split", source, "--val", "0.5", "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.count(f"--images {tmp_path / 'set'}\n") == 2
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ def test_it_trains_evaluates_and_goes_on_from_there(own, tmp_path, capsys):
     forget()
     heads = ["--methods", "Softmax", "--iterations", "1", "--output", str(tmp_path / "heads")]
     assert main(["retrain-head", *heads, *config, "--train", str(own)]) == 0
+    assert (tmp_path / "heads" / "results.csv").is_file()
     forget()  # as does its folder
     config = ["--config-file", str(tmp_path / "heads" / "config.yaml")]
     assert main(["eval", *config, "--output", str(tmp_path / "heads_tested")]) == 0

@@ -171,8 +171,9 @@ def test_deferred_frequencies_are_counted_once_and_late(frequency, logits):
     assert fresh.loaded_frequency is None and not calls
     method.adjust(logits), method.loss(logits, LABELS)
     assert calls == [1]
-    counted = method.state_dict()
-    method.load_state_dict(state)  # its own counts stay, for the next checkpoint too
+    counted = {name: values.clone() for name, values in method.state_dict().items()}
+    method.load_state_dict(build_method("IIF", deferred).state_dict())
+    # Its own counts stay, for the next checkpoint too.
     for name, values in method.state_dict().items():
         assert torch.equal(values, counted[name])
     promised = build_method("IIF", DeferredFrequency(4, lambda: frequency, "later"))

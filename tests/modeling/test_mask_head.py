@@ -140,3 +140,9 @@ def test_detectron2s_key_chooses_the_box_loss(tiny_cfg, kind):
     loss = [predictor.box_reg_loss(boxes, gt, deltas, label).item() for gt in (boxes, beside, away)]
     expected = [0.0, 1.0, 1.5] if kind == "giou" else [0.0, 10.0, 30.0]
     assert loss == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_a_scale_that_gives_a_constant_mask_is_refused(scale):
+    with pytest.raises(ConfigError, match="NORMED_SCALE is .*; it must be above 0"):
+        NormedConv2d(4, 1, scale)

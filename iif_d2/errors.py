@@ -61,6 +61,9 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     return f"; did you mean {by_letters[near[0]]!r}?" if near else ""
 
 
+EXIT_BAD_INPUT = 2  # of a program that ends with such a message
+
+
 def in_words(error: BaseException) -> str | None:
     """What to tell the user about an error of this package or of the disk; None for any other.
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import __version__
-from ..errors import did_you_mean, in_words
+from ..errors import EXIT_BAD_INPUT, did_you_mean, in_words
 from ..user_modules import add_import_argument, import_modules
 from .arguments import closed_by, parse
 from .own_data import register_beside
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
-        return 2
+        return EXIT_BAD_INPUT
     return code
 
 

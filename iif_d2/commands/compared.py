@@ -31,8 +31,7 @@ def write_comparison(
     write_atomically(place("table.md"), table + "\n")
     written = [place("results.csv"), place("table.md")]
     done = [run for run in runs if run.results is not None]
-    names = list(dict.fromkeys(run.row for run in runs))
-    pairs = figures.differences or [(name, names[0]) for name in names[1:]]
+    pairs = figures.differences or [(row.name, rows[0].name) for row in rows[1:]]
     if differences := differences_table(done, pairs):
         write_atomically(place("differences.md"), differences + "\n")
         written.append(place("differences.md"))

@@ -256,11 +256,13 @@ def _judge(dataset: str) -> Callable[[int | str, Sequence[Detections]], list]:
 
 def _check_sizes(configs: Sequence[CfgNode]) -> None:
     """Raise `ConfigError` where a class of one model may be none of the other's."""
-    sizes = [cfg.MODEL.ROI_HEADS.NUM_CLASSES for cfg in configs]
+    from ..data import class_count
+
+    sizes, keys = zip(*map(class_count, configs))
     if len(set(sizes)) > 1:
         raise ConfigError(
-            f"the models find {sizes[0]} and {sizes[1]} classes (MODEL.ROI_HEADS.NUM_CLASSES); "
-            f"draw models of the same classes side by side"
+            f"the models find {sizes[0]} and {sizes[1]} classes ({keys[0]}); draw models of the "
+            f"same classes side by side"
         )
 
 

@@ -19,14 +19,13 @@ from detectron2.engine import default_argument_parser
 from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
 
-from ..errors import in_words
+from ..errors import EXIT_BAD_INPUT, in_words
 from ..process_group import end_process_group
 from .interrupt import end_interrupted, interruptible, leave_others
 from .terminal import LOG_ONLY
 
 logger = logging.getLogger(__name__)
 
-EXIT_BAD_INPUT = 2
 _MAIN_FIRST = 10  # seconds in which the main process, if it says something, ends all
 _NEXT = 2  # and so does any other of this machine, before the next one speaks
 

@@ -10,7 +10,8 @@ import argparse
 import logging
 import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 from fvcore.common.config import CfgNode
@@ -25,11 +26,10 @@ except ImportError:  # a checkout that is not installed
 from iif_classification.config import load_config  # noqa: E402
 from iif_classification.engine import Ranks, launch, run, score_saved  # noqa: E402
 
-from iif_d2.errors import in_words  # noqa: E402
+from iif_d2.errors import EXIT_BAD_INPUT, in_words  # noqa: E402
 from iif_d2.files import hold_folder, restored_on_error, write_atomically  # noqa: E402
 
 logger = logging.getLogger("iif_classification")
-EXIT_BAD_INPUT = 2  # as in detection
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -54,16 +54,23 @@ def work(arguments: argparse.Namespace, ranks: Ranks) -> None:
     """What one rank does."""
     cfg = load_config(find_config(arguments.config_file), arguments.opts)
     log_to(cfg.OUTPUT_DIR, ranks)
-    try:
+    with told_by(partial(logger.error, "%s")):
         if arguments.eval_only:
             score_saved(cfg, ranks)
         else:
             train(cfg, ranks, arguments.resume)
+
+
+@contextmanager
+def told_by(say: Callable[[str], None]) -> Iterator[None]:
+    """End the program with an error's words where it has some for the user."""
+    try:
+        yield
     except Exception as error:
         message = in_words(error)
         if message is None:
             raise
-        logger.error("%s", message)
+        say(message)
         sys.exit(EXIT_BAD_INPUT)
 
 
@@ -103,14 +110,8 @@ def log_to(folder: str, ranks: Ranks) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
-    try:
+    with told_by(lambda message: print(f"error: {message}", file=sys.stderr)):
         launch(partial(work, arguments), arguments.num_gpus)
-    except Exception as error:
-        message = in_words(error)
-        if message is None:
-            raise
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,8 @@ def classify(options: argparse.Namespace, seconds: float) -> dict:
     folder = unpacked(options.cifar, options.output)
     deadline = time.monotonic() + seconds
     for names in (["ce"], options.rivals):
+        if time.monotonic() >= deadline:
+            break
         started = [train(name, folder, options) for name in names]
         while time.monotonic() < deadline and any(p.poll() is None for p in started):
             time.sleep(1)

@@ -14,9 +14,8 @@ import pytest
 from detectron2.engine import default_argument_parser
 
 from iif_d2.engine import LongTailTrainer, launch, main
-from iif_d2.engine.launch import EXIT_BAD_INPUT
 from iif_d2.engine.terminal import LOG_ONLY, keep_tracebacks_off_terminal
-from iif_d2.errors import DataError
+from iif_d2.errors import EXIT_BAD_INPUT, DataError
 
 from ..conftest import TINY
 
